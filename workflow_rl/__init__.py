@@ -1,0 +1,1 @@
+"""Cyber-defence agents that keep to a workflow, trained with barrier-free episode collection."""
