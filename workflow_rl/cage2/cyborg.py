@@ -198,7 +198,7 @@ def import_csle_cyborg() -> None:
 
     `csle_cyborg/agents/__init__.py` imports an agent that loads policies with stable-baselines3, which brings
     torch and which csle-cyborg does not declare as a dependency; and the simulator imports that package. So a
-    package of that name which finds its modules and holds the agents we use, but has not run that file, is put
+    package of that name that finds its modules and holds the agents we use, but has not run that file, is put
     in its place first. The other agents can still be imported from their own modules. If the real package was
     imported earlier, it is used.
 
