@@ -34,10 +34,13 @@ from workflow_rl.cage2.scenario import (
     ACTION_NAMES,
     HOST_ACTIONS,
     HOST_NAMES,
+    NO_ACCESS,
     NUM_ACTIONS,
     NUM_HOSTS,
     NUM_OBSERVATION_BITS,
+    PRIVILEGED_ACCESS,
     RED_AGENTS,
+    USER_ACCESS,
 )
 from workflow_rl.errors import MissingExtraError, SettingError
 
@@ -45,9 +48,6 @@ _AGENT_MODULES = {"B_lineAgent": "b_line", "RedMeanderAgent": "meander", "SleepA
 _HOST_INDEX = {name: index for index, name in enumerate(HOST_NAMES)}
 _PRIVILEGED_USERS = frozenset({"root", "SYSTEM"})
 _NUM_SEEDS = 2**32
-
-NO_ACCESS, USER_ACCESS, PRIVILEGED_ACCESS = range(3)
-"""The values of `CybORGEnv.red_access`."""
 
 
 class CybORGEnv(gymnasium.Env[NDArray[np.int8], np.int64]):
@@ -139,7 +139,7 @@ class CybORGEnv(gymnasium.Env[NDArray[np.int8], np.int64]):
 
         Returns:
             Shape (13,) int8 in the order of `HOST_NAMES`: 0 none, 1 a session as an ordinary user, 2 one as
-            root or SYSTEM.
+            root or SYSTEM (`NO_ACCESS`, `USER_ACCESS` and `PRIVILEGED_ACCESS` of `scenario`).
         """
         access = [NO_ACCESS] * NUM_HOSTS
         for session in self._controller.state.sessions["Red"].values():

@@ -20,6 +20,9 @@ from workflow_rl.workflow import HostType
 RED_AGENTS = ("B_lineAgent", "RedMeanderAgent", "SleepAgent")
 """The attackers one can train against: a direct script, a thorough explorer, and one that does nothing."""
 
+NO_ACCESS, USER_ACCESS, PRIVILEGED_ACCESS = range(3)
+"""Red's true hold on a host: no session, one as an ordinary user, one as root or SYSTEM."""
+
 
 class OperatingSystem(Enum):
     """Ubuntu 18.04.3 or Windows Server 2008 (6.1.7601), both on x64."""
