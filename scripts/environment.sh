@@ -14,7 +14,7 @@
 # Written for bash 3.2, which macOS still ships.
 set -euo pipefail
 
-checkout=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+checkout=$(CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 environment=$checkout/.venv
 environment_python=$environment/bin/python
 
@@ -46,7 +46,7 @@ install() {
     source=$(installed_from) # before pip reads the same files: an edit meanwhile must not count as installed
     make_environment
     rm -f "$environment"/installed-*
-    say "installing into $environment, once: a few minutes and 2 GB or more, most of it for torch"
+    say "installing into $environment, once: a few minutes and 1.6 GB, more with a CUDA build of torch"
     # The build tool comes first and is used as it is, so that it is pinned like everything else.
     pip_install setuptools
     pip_install --no-build-isolation --editable ".[$extras]"
@@ -57,7 +57,7 @@ make_environment() {
     local python
     if ! "$environment_python" -c '' 2>/dev/null; then
         python=$(find_python)
-        "$python" -m venv --clear "$environment" || fail "venv could not make $environment" 1
+        "$python" -m venv --clear "$environment" >&2 || fail "venv could not make $environment" 1
     elif ! fits "$environment_python"; then
         fail "Python 3.11 or newer is needed, but $environment holds $(version_of "$environment_python"); delete it"
     fi
@@ -84,9 +84,11 @@ version_of() {
     "$1" -c 'import platform; print(platform.python_version())' 2>/dev/null || echo "not there"
 }
 
+# Two --quiet leave pip's errors. When pip finds no version at all of a package, it could not reach its index.
 pip_install() {
-    "$environment_python" -m pip --quiet --disable-pip-version-check --no-input install -c constraints.txt "$@" ||
-        fail "the installation failed; start again to repeat it" 1
+    "$environment_python" -m pip --quiet --quiet --disable-pip-version-check --no-input \
+        install --constraint constraints.txt "$@" ||
+        fail "the installation failed; once the network is there, start again to repeat it" 1
 }
 
 record_installation() {
@@ -104,7 +106,8 @@ wait_for_other_starts() {
     python=$(find_python)
     if ! "$python" -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX | fcntl.LOCK_NB)' 2>/dev/null; then
         say "another start is installing into $environment; waiting for it"
-        "$python" -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)'
+        # Fails where the file system knows no locks; taking turns is then up to the user.
+        "$python" -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)' 2>/dev/null || true
     fi
 }
 
