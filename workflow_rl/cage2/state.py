@@ -1,0 +1,231 @@
+"""One episode's state: everything that changes, and the settings it is played under.
+
+A state is one record of `STATE`; thousands of environments are one array of them. Compiled code reads and
+writes the fields by name (`state.decoys[host]`), a lone record and an element of an array alike.
+
+Sessions are counted, not listed. As far as any rule can tell, red's sessions on a host differ only in whether
+they are privileged and, if not, in whether blue's Remove can kill them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workflow_rl.cage2.host_set import EMPTY, only
+from workflow_rl.cage2.scenario import NUM_HOSTS, NUM_OBSERVATION_BITS, RED_AGENTS
+from workflow_rl.cage2.tables import FOOTHOLD, NO_HOST, NUM_DECOYS, RED_SLEEP, SUBNET_OF
+from workflow_rl.compilation import compiled
+from workflow_rl.errors import SettingError
+from workflow_rl.seeding import mix64
+
+RULE_SETS = ("2.1", "leaderboard")
+OBSERVATIONS = ("official", "corrected")
+
+NUM_SCAN_MEMORY_BITS = 2 * NUM_HOSTS
+NUM_DECOY_MEMORY_BITS = NUM_DECOYS * NUM_HOSTS
+
+
+def _require(name: str, value: object, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise SettingError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+
+
+@dataclass(frozen=True)
+class GameSettings:
+    """What is decided before an episode starts.
+
+    Attributes:
+        red_agent: one of `scenario.RED_AGENTS`.
+        max_steps: steps after which an episode is cut off.
+        rules: "2.1", CybORG at its last commit, which csle-cyborg is a port of; or "leaderboard", the commit
+            of 12 August 2022 that CAGE Challenge 2 was scored on. They differ in two places: on the
+            leaderboard's rules a port scan adds to what red knows of a host instead of replacing it, and
+            HarakaRCE no longer works on a host after Restore.
+        observation: "official", the challenge's wrapper; or "corrected", as the challenge's winner used it.
+        scan_memory: add 26 bits: per host whether it was ever seen scanned, and whether it was the last one.
+        decoy_memory: add 104 bits: the decoys that blue has standing, per host in the order of its actions.
+
+    Raises:
+        SettingError: a value is not one of those allowed.
+    """
+
+    red_agent: str = "B_lineAgent"
+    max_steps: int = 100
+    rules: str = "2.1"
+    observation: str = "official"
+    scan_memory: bool = False
+    decoy_memory: bool = False
+
+    def __post_init__(self) -> None:
+        _require("red_agent", self.red_agent, RED_AGENTS)
+        _require("rules", self.rules, RULE_SETS)
+        _require("observation", self.observation, OBSERVATIONS)
+        if self.max_steps < 1:
+            raise SettingError(f"max_steps must be at least 1, got {self.max_steps}")
+
+    @property
+    def num_bits(self) -> int:
+        """Length of the observation: 52 bits and the memories asked for."""
+        scans = NUM_SCAN_MEMORY_BITS if self.scan_memory else 0
+        decoys = NUM_DECOY_MEMORY_BITS if self.decoy_memory else 0
+        return NUM_OBSERVATION_BITS + scans + decoys
+
+
+def _source_digest() -> str:
+    """A digest of the simulator's source files."""
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
+
+
+PerHost = (np.int16, (NUM_HOSTS,))
+
+STATE = np.dtype(
+    (
+        np.record,
+        np.dtype(
+            [
+                # settings
+                ("red_agent", np.int8),
+                ("is_leaderboard", np.bool_),
+                ("is_corrected", np.bool_),
+                ("has_scan_memory", np.bool_),
+                ("has_decoy_memory", np.bool_),
+                ("max_steps", np.int32),
+                # the episode
+                ("seed", np.uint64),
+                ("key", np.uint64),  # a hash of the seed, from which all chances are counted
+                ("step", np.int32),  # steps taken
+                # the network
+                ("decoys", *PerHost),  # sets of decoys
+                ("privileged_sessions", *PerHost),  # red's root or SYSTEM sessions
+                ("removable_sessions", *PerHost),  # red's user sessions that a detection has given away
+                ("hidden_sessions", *PerHost),  # red's other user sessions
+                ("infected", np.int32),  # hosts with a malware file
+                ("restored", np.int32),  # hosts restored at least once
+                ("is_service_stopped", np.bool_),  # the OTService of Op_Server0
+                # what red knows
+                ("known_ports", *PerHost),  # sets of exploitable ports; empty before a scan found any
+                ("known_addresses", np.int32),
+                ("known_hosts", np.int32),  # hosts it can name
+                ("known_subnets", np.int32),  # a set of subnets
+                ("is_service_known", np.bool_),
+                # red's last action
+                ("red_action", np.int8),
+                ("red_target", np.int8),  # a host, or the subnet of a sweep
+                ("red_succeeded", np.bool_),
+                # B_line
+                ("stage", np.int8),
+                ("first_target", np.int8),  # the user host it goes for, NO_HOST until it has chosen
+                # Meander
+                ("swept_subnets", np.int32),
+                ("scanned", np.int32),
+                ("exploited", np.int32),  # hosts it believes it has a session on
+                ("escalated", np.int32),  # hosts it believes it is privileged on
+                ("located", np.int32),  # hosts whose address it knows to be theirs
+                # what blue sees
+                ("activity", np.int8),  # of this step, on at most one host
+                ("activity_host", np.int8),
+                ("compromise", *PerHost),  # what blue believes
+                ("seen_scanned", np.int32),  # hosts that ever showed a scan
+                ("last_scanned", np.int8),  # the last host that did
+                # numba looks compiled code up by the types of its arguments and by the file of the outermost
+                # function alone: code from before a change in another file would be taken for current. The
+                # name of this unused byte changes with any of the simulator's files, and the type with it.
+                (f"source_{_source_digest()}", np.uint8),
+            ],
+            align=True,
+        ),
+    )
+)
+"""The record of one environment; its dtype is the same for every setting."""
+
+State = np.record
+
+
+def new_states(settings: GameSettings, count: int) -> NDArray[np.void]:
+    """Environments that know their settings and wait for `reset`.
+
+    Args:
+        settings: the same for all; single fields may be changed before a reset.
+        count: how many.
+
+    Returns:
+        (count,) array of `STATE`.
+    """
+    states = np.zeros(count, STATE)
+    states["red_agent"] = RED_AGENTS.index(settings.red_agent)
+    states["is_leaderboard"] = settings.rules == "leaderboard"
+    states["is_corrected"] = settings.observation == "corrected"
+    states["has_scan_memory"] = settings.scan_memory
+    states["has_decoy_memory"] = settings.decoy_memory
+    states["max_steps"] = settings.max_steps
+    return states
+
+
+@compiled
+def reset(state: State, seed: np.uint64) -> None:
+    """Start an episode; the settings stay.
+
+    Args:
+        state: a record of `STATE`.
+        seed: all chances of the episode are derived from it.
+
+    Source: state.py, _initialise_state. The reference also draws addresses and process ids; no rule depends
+    on them.
+    """
+    state.seed = seed
+    state.key = mix64(seed)
+    state.step = 0
+    _start_network(state)
+    _start_red_knowledge(state)
+    _start_red_agent(state)
+    _start_blue_view(state)
+
+
+@compiled
+def _start_network(state: State) -> None:
+    state.decoys[:] = EMPTY
+    state.privileged_sessions[:] = 0
+    state.privileged_sessions[FOOTHOLD] = 1
+    state.removable_sessions[:] = 0
+    state.hidden_sessions[:] = 0
+    state.infected = EMPTY
+    state.restored = EMPTY
+    state.is_service_stopped = False
+
+
+@compiled
+def _start_red_knowledge(state: State) -> None:
+    state.known_ports[:] = EMPTY
+    state.known_addresses = only(FOOTHOLD)
+    state.known_hosts = only(FOOTHOLD)
+    state.known_subnets = only(SUBNET_OF[FOOTHOLD])
+    state.is_service_known = False
+
+
+@compiled
+def _start_red_agent(state: State) -> None:
+    state.red_action = RED_SLEEP
+    state.red_target = NO_HOST
+    state.red_succeeded = False
+    state.stage = 0
+    state.first_target = NO_HOST
+    state.swept_subnets = EMPTY
+    state.scanned = EMPTY
+    state.exploited = EMPTY
+    state.escalated = EMPTY
+    state.located = EMPTY
+
+
+@compiled
+def _start_blue_view(state: State) -> None:
+    state.activity = 0
+    state.activity_host = NO_HOST
+    state.compromise[:] = 0
+    state.seen_scanned = EMPTY
+    state.last_scanned = NO_HOST
