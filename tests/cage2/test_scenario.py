@@ -32,7 +32,7 @@ OFFICIAL_FILES = Path(__file__).parents[3] / "shared" / "facts" / "reference-sce
 
 # SHA-256 of what csle-cyborg 0.0.3 makes of the official files (`_parsed`), so that a checkout without them
 # still notices a fact that was changed.
-OFFICIAL_DIGEST = "da9ba44a01d7ff1d54043228bf4b77440889d44d06a2356c6d4cb68cec115045"
+OFFICIAL_DIGEST = "4ac6eb26942afe9c1fdff7aafc24e206590e11961e662669c6270d9ce541e8f4"
 
 
 def test_sizes():
@@ -158,6 +158,7 @@ def _parsed(scenario_dictionary: dict[str, Any]) -> dict[str, Any]:
             ]
             for name in scenario.hosts
         },
+        "sizes": {name: scenario.get_subnet_size(name) for name in scenario.subnets},
         "state": _plain(State(scenario)),
     }
 

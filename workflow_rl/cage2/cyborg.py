@@ -230,7 +230,7 @@ def _build_simulator(red_agent: str) -> Any:
     """CybORG under the wrapper that makes the 52 bits.
 
     The challenge's ChallengeWrapper puts two more on top. One of them rebuilds all 145 actions on every step,
-    which `_blue_actions` spares (9 % of a step); the other is Gym's old interface.
+    which `_blue_actions` spares (about 7 % of a step); the other is Gym's old interface.
     """
     from csle_cyborg import agents
     from csle_cyborg.agents.wrappers.blue_table_wrapper import BlueTableWrapper
