@@ -1,0 +1,54 @@
+"""What a collector promises; `tests/collectors/test_contract.py` holds every collector to it.
+
+1. `collect(b)` returns every episode submitted for batch b, no other, sorted by episode index. Nothing is taken
+   first come, nothing is dropped: first-come batches over-represent short episodes.
+2. An episode's content depends on its ticket and the snapshot it names, not on the collector, the number of workers
+   or the timing.
+3. `submit` and `publish` return at once; episodes are played as soon as there is somebody free to play them, whether
+   or not anybody is waiting in `collect`.
+4. An environment that raises is reported as `EpisodeError`: episode, seed, workflow, version, worker's traceback.
+5. `close` may be called twice and leaves no process behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Protocol, Self
+
+from workflow_rl.episode import Episodes, Snapshot, Ticket
+
+
+class Collector(Protocol):
+    """Plays whole episodes under the policies their tickets name."""
+
+    @property
+    def retries(self) -> int:
+        """Tickets that were handed out again because the process playing them was lost."""
+
+    def publish(self, snapshot: Snapshot) -> None:
+        """Make a snapshot known, once per version, before any ticket names it."""
+
+    def submit(self, tickets: Sequence[Ticket]) -> None:
+        """Hand in the tickets of one or more batches; returns at once."""
+
+    def collect(self, batch: int) -> Episodes:
+        """Wait for all episodes of a batch, in index order, and forget the batch.
+
+        Raises:
+            EpisodeError: an environment failed.
+            CollectorError: workers died more often than is tolerated.
+            KeyError: nothing was submitted for the batch.
+        """
+
+    def close(self) -> None:
+        """End all processes. Idempotent; nothing can be submitted afterwards."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...

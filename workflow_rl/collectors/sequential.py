@@ -1,0 +1,52 @@
+"""One environment in the learner's own process: the reference for every result."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from workflow_rl.episode import Episodes, Snapshot, Ticket
+from workflow_rl.rollout import Player
+
+
+class SequentialCollector:
+    """Plays a batch when it is asked for, one episode after the other."""
+
+    retries = 0
+
+    def __init__(self) -> None:
+        self._player = Player()
+        self._snapshots: dict[int, Snapshot] = {}
+        self._tickets: dict[int, list[Ticket]] = defaultdict(list)
+
+    def publish(self, snapshot: Snapshot) -> None:
+        """Keep the snapshot, and forget those that no waiting ticket names."""
+        needed = {ticket.version for tickets in self._tickets.values() for ticket in tickets}
+        self._snapshots = {v: s for v, s in self._snapshots.items() if v in needed}
+        self._snapshots[snapshot.version] = snapshot
+
+    def submit(self, tickets: Sequence[Ticket]) -> None:
+        """Remember the tickets until their batch is collected."""
+        for ticket in tickets:
+            self._tickets[ticket.batch].append(ticket)
+
+    def collect(self, batch: int) -> Episodes:
+        """Play the batch, in index order."""
+        tickets = sorted(self._tickets.pop(batch), key=lambda ticket: ticket.episode)
+        return Episodes.concatenate(
+            [self._player.play([ticket], self._snapshots[ticket.version]) for ticket in tickets]
+        )
+
+    def close(self) -> None:
+        """Close the environment."""
+        self._player.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

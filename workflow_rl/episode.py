@@ -1,0 +1,160 @@
+"""All that crosses a process boundary: tickets and snapshots go out, episodes come back.
+
+    ticket   = (run seed, stream, episode index, workflow, environment, policy version)
+    episodes = play(tickets, snapshot[version])      same bits, wherever and whenever they are played
+
+Axis letters: T steps of an episode, E episodes, N = sum of T, O observation length, A actions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workflow_rl.seeding import Stream
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentSpec:
+    """What to build: a Gymnasium id and the keyword arguments of its constructor."""
+
+    id: str
+    kwargs: tuple[tuple[str, Any], ...] = ()
+
+    @classmethod
+    def of(cls, id: str, kwargs: Mapping[str, Any]) -> Self:  # noqa: A002  (gymnasium's word)
+        """The spec with its keyword arguments in a fixed order, so that equal specs compare equal."""
+        return cls(id, tuple(sorted(kwargs.items())))
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """All that decides an episode, except the weights that its `version` names.
+
+    Attributes:
+        run_seed: seed of the run.
+        stream: training or evaluation; the two share no random numbers.
+        episode: index within the stream, never reused in a run.
+        environment: what is played.
+        version: the snapshot that plays.
+        batch: the batch the episode belongs to.
+        workflow: index of the order the policy is told, 0..119; `None` for a policy without workflow.
+        greedy: take the most probable action instead of sampling.
+    """
+
+    run_seed: int
+    stream: Stream
+    episode: int
+    environment: EnvironmentSpec
+    version: int
+    batch: int
+    workflow: int | None = None
+    greedy: bool = False
+
+    def __str__(self) -> str:
+        workflow = "" if self.workflow is None else f", workflow {self.workflow}"
+        return f"episode {self.episode} (run seed {self.run_seed}{workflow}, policy version {self.version})"
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkShape:
+    """Sizes of the actor that workers evaluate: observation and context in, one logit per action out."""
+
+    num_observations: int
+    num_context: int
+    hidden_size: int
+    num_actions: int
+
+    @property
+    def layer_sizes(self) -> tuple[tuple[int, int], ...]:
+        """(inputs, outputs) of the three layers."""
+        h = self.hidden_size
+        return ((self.num_observations + self.num_context, h), (h, h), (h, self.num_actions))
+
+    @property
+    def num_parameters(self) -> int:
+        """Weights and biases of all layers."""
+        return sum((inputs + 1) * outputs for inputs, outputs in self.layer_sizes)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Snapshot:
+    """The actor's weights after `version` updates.
+
+    Attributes:
+        version: unique within a run; grows with every update.
+        shape: sizes of the network.
+        parameters: shape (num_parameters,) float32: for each layer its weights, [input, output] in C order, then
+            its biases. The critic stays with the learner.
+    """
+
+    version: int
+    shape: NetworkShape
+    parameters: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Episodes:
+    """One or more played episodes, as flat arrays: what a worker sends back, and what a batch is made of.
+
+    Attributes:
+        tickets: length E.
+        lengths: steps of each episode, (E,) int32.
+        observations: (N + E, O) uint8 or float32; each episode's T observations, then its final one.
+        actions: (N,) int16.
+        log_probs: log-probability of each action under the policy that played, (N,) float32.
+        rewards: the environment's reward, unscaled, (N,) float32.
+        compromised: `alignment.compromised_types` before each fix, 0 at other steps, (N,) uint8.
+        terminated: whether the episode ended by itself rather than at a time limit, (E,) bool.
+        started: start of play, seconds of the system-wide monotonic clock, (E,) float64.
+        seconds: wall time of play, (E,) float32.
+        worker: process id of the player, (E,) int32.
+    """
+
+    tickets: tuple[Ticket, ...]
+    lengths: NDArray[np.int32]
+    observations: NDArray[Any]
+    actions: NDArray[np.int16]
+    log_probs: NDArray[np.float32]
+    rewards: NDArray[np.float32]
+    compromised: NDArray[np.uint8]
+    terminated: NDArray[np.bool_]
+    started: NDArray[np.float64]
+    seconds: NDArray[np.float32]
+    worker: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.tickets)
+
+    @property
+    def num_steps(self) -> int:
+        """N, the steps of all episodes."""
+        return len(self.actions)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Episodes]) -> Episodes:
+        """Join episodes, in the order given."""
+        if len(parts) == 1:
+            return parts[0]
+        return Episodes(
+            tickets=tuple(ticket for part in parts for ticket in part.tickets),
+            **{
+                name: np.concatenate([getattr(part, name) for part in parts])
+                for name in cls.__slots__
+                if name != "tickets"
+            },
+        )
+
+    def step_slices(self) -> list[slice]:
+        """Where each episode's steps are in the arrays of length N."""
+        ends = np.cumsum(self.lengths)
+        return [slice(int(end - length), int(end)) for end, length in zip(ends, self.lengths, strict=True)]
+
+    def returns(self) -> NDArray[np.float64]:
+        """Undiscounted sum of the environment's reward of each episode, (E,) float64."""
+        starts = np.cumsum(self.lengths) - self.lengths
+        return np.add.reduceat(self.rewards.astype(np.float64), starts)

@@ -1,0 +1,231 @@
+"""The policy as workers evaluate it: one observation at a time, compiled, without torch.
+
+Bit identity asks for more than the right formula. Batched matrix products give last bits that depend on which
+rows share a call, and the C library's `exp` and `tanh` differ between machines. Here every sum is taken in the
+order of the inputs (the loop over outputs is the one that vectorises), and exp, log and tanh are our own, made of
+IEEE additions, multiplications and divisions, which are exact everywhere. No fastmath, hence no fused
+multiply-add. The same row then gives the same action and log-probability on every processor, alone or among others.
+
+Inputs that are zero are skipped, which changes no bit and saves most of the first layer on binary observations.
+The context (the workflow's one-hot) is constant in an episode, so its share of the first layer is summed once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workflow_rl.compilation import compiled
+from workflow_rl.episode import NetworkShape, Snapshot
+from workflow_rl.seeding import policy_uniform
+
+_LOG2_E = np.float32(1.44269504088896341)
+_LN2_HIGH = np.float32(0.693359375)  # ln 2 in two parts, the first exact in few bits (Cody and Waite 1980)
+_LN2_LOW = np.float32(-2.12194440e-4)
+_POWERS_OF_TWO = np.exp2(np.arange(-126, 1, dtype=np.float64)).astype(np.float32)
+_SMALLEST_EXPONENT = np.float32(-87.0)
+
+
+@compiled
+def _exp_of_negative(x: Any) -> Any:
+    """exp(x) for float32 x <= 0, below exp(-87) flushed there; Cephes' expf polynomial, error under 2 ulp."""
+    x = max(x, _SMALLEST_EXPONENT)
+    n = np.floor(x * _LOG2_E + np.float32(0.5))
+    r = (x - n * _LN2_HIGH) - n * _LN2_LOW
+    p = np.float32(1.9875691500e-4)
+    p = p * r + np.float32(1.3981999507e-3)
+    p = p * r + np.float32(8.3334519073e-3)
+    p = p * r + np.float32(4.1665795894e-2)
+    p = p * r + np.float32(1.6666665459e-1)
+    p = p * r + np.float32(5.0000001201e-1)
+    return (p * (r * r) + r + np.float32(1.0)) * _POWERS_OF_TWO[np.int64(n) + 126]
+
+
+@compiled
+def _tanh(x: Any) -> Any:
+    """tanh(x) in float32: the rational approximation of Eigen's ptanh, error a few ulp, exact +-1 when saturated."""
+    x = min(max(x, np.float32(-7.90531110763549805)), np.float32(7.90531110763549805))
+    s = x * x
+    p = np.float32(-2.76076847742355e-16)
+    p = p * s + np.float32(2.00018790482477e-13)
+    p = p * s + np.float32(-8.60467152213735e-11)
+    p = p * s + np.float32(5.12229709037114e-08)
+    p = p * s + np.float32(1.48572235717979e-05)
+    p = p * s + np.float32(6.37261928875436e-04)
+    p = p * s + np.float32(4.89352455891786e-03)
+    q = np.float32(1.19825839466702e-06)
+    q = q * s + np.float32(1.18534705686654e-04)
+    q = q * s + np.float32(2.26843463243900e-03)
+    q = q * s + np.float32(4.89352518554385e-03)
+    return x * p / q
+
+
+@compiled
+def _log_at_least_one(x: Any) -> Any:
+    """log(x) for float64 x >= 1, to about 1e-15: halve into [0.75, 1.5], then the series of 2 artanh."""
+    halvings = 0.0
+    while x > 1.5:
+        x *= 0.5
+        halvings += 1.0
+    z = (x - 1.0) / (x + 1.0)
+    s = z * z
+    total = 0.0
+    for k in range(23, 0, -2):
+        total = total * s + 1.0 / k
+    return halvings * 0.6931471805599453 + 2.0 * z * total
+
+
+@compiled
+def _accumulate(total: Any, inputs: Any, weights: Any) -> None:
+    """total[j] += inputs[i] * weights[i, j], in the order of i, zeros skipped."""
+    for i in range(len(inputs)):
+        x = np.float32(inputs[i])
+        if x != np.float32(0.0):
+            row = weights[i]
+            for j in range(len(total)):
+                total[j] += x * row[j]
+
+
+@compiled
+def split_parameters(parameters: Any, num_inputs: int, hidden_size: int, num_actions: int) -> Any:
+    """Views of `Snapshot.parameters`: (weights1, biases1, weights2, biases2, weights3, biases3)."""
+    h = hidden_size
+    a = num_inputs * h
+    b = a + h
+    c = b + h * h
+    d = c + h
+    e = d + h * num_actions
+    return (
+        parameters[:a].reshape((num_inputs, h)),
+        parameters[a:b],
+        parameters[b:c].reshape((h, h)),
+        parameters[c:d],
+        parameters[d:e].reshape((h, num_actions)),
+        parameters[e : e + num_actions],
+    )
+
+
+@compiled
+def begin_episode(layers: Any, context: Any, first: Any) -> None:
+    """Set `first` (H,) to the first layer's biases plus the context's share, constant over the episode."""
+    first[:] = layers[1]
+    _accumulate(first, context, layers[0][len(layers[0]) - len(context) :])
+
+
+@compiled
+def compute_logits(layers: Any, first: Any, observation: Any, hidden1: Any, hidden2: Any, logits: Any) -> None:
+    """The network's output for one observation, written to `logits` (A,); `hidden1`, `hidden2` are work space."""
+    hidden1[:] = first
+    _accumulate(hidden1, observation, layers[0])
+    for j in range(len(hidden1)):
+        hidden1[j] = _tanh(hidden1[j])
+    hidden2[:] = layers[3]
+    _accumulate(hidden2, hidden1, layers[2])
+    for j in range(len(hidden2)):
+        hidden2[j] = _tanh(hidden2[j])
+    logits[:] = layers[5]
+    _accumulate(logits, hidden2, layers[4])
+
+
+@compiled
+def choose_action(logits: Any, exponentials: Any, greedy: bool, key: Any, step: int) -> Any:
+    """The action of a step and its log-probability under softmax(logits); `exponentials` (A,) is work space.
+
+    Sampling inverts the cumulative distribution at the uniform number that belongs to (key, step).
+    """
+    action = 0
+    for a in range(1, len(logits)):
+        if logits[a] > logits[action]:
+            action = a
+    highest = logits[action]
+    for a in range(len(logits)):
+        exponentials[a] = _exp_of_negative(logits[a] - highest)
+    total = 0.0
+    for a in range(len(logits)):
+        total += np.float64(exponentials[a])
+    if not greedy:
+        target = policy_uniform(key, np.uint64(step)) * total
+        cumulative = 0.0
+        for a in range(len(logits)):
+            cumulative += np.float64(exponentials[a])
+            if cumulative > target:  # true at the latest when cumulative reaches total, since target < total
+                action = a
+                break
+    return action, np.float32(np.float64(logits[action] - highest) - _log_at_least_one(total))
+
+
+@compiled
+def act(
+    layers: Any,
+    first: Any,
+    observation: Any,
+    workspace: Any,
+    greedy: bool,
+    key: Any,
+    step: int,
+) -> Any:
+    """(action, log-probability) for one observation; `workspace` is (hidden1, hidden2, logits, exponentials)."""
+    hidden1, hidden2, logits, exponentials = workspace
+    compute_logits(layers, first, observation, hidden1, hidden2, logits)
+    return choose_action(logits, exponentials, greedy, key, step)
+
+
+class Actor:
+    """One snapshot's policy, ready to choose actions observation by observation."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        shape = snapshot.shape
+        self.shape = shape
+        self.version = snapshot.version
+        self.layers = split_parameters(
+            snapshot.parameters, shape.num_observations + shape.num_context, shape.hidden_size, shape.num_actions
+        )
+        self._first = np.empty(shape.hidden_size, np.float32)
+        self._workspace = (
+            np.empty(shape.hidden_size, np.float32),
+            np.empty(shape.hidden_size, np.float32),
+            np.empty(shape.num_actions, np.float32),
+            np.empty(shape.num_actions, np.float32),
+        )
+        self._key = np.uint64(0)
+        self._greedy = False
+
+    def begin_episode(self, context: NDArray[np.float32], key: int, *, greedy: bool) -> None:
+        """Start an episode.
+
+        Args:
+            context: what stays constant over the episode, shape (num_context,) float32.
+            key: `seeding.episode_key` of the episode.
+            greedy: take the most probable action instead of sampling.
+        """
+        begin_episode(self.layers, context, self._first)
+        self._key = np.uint64(key)
+        self._greedy = greedy
+
+    def act(self, observation: NDArray[np.float32], step: int) -> tuple[int, float]:
+        """The action at `step` (0-based) and its log-probability.
+
+        Args:
+            observation: shape (num_observations,) float32.
+            step: position in the episode; with the key it fixes the random number.
+        """
+        action, log_prob = act(
+            self.layers, self._first, observation, self._workspace, self._greedy, self._key, step
+        )
+        return action, log_prob
+
+    def logits(self, observation: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The network's output, shape (num_actions,) float32."""
+        hidden1, hidden2, logits, _ = self._workspace
+        compute_logits(self.layers, self._first, observation, hidden1, hidden2, logits)
+        return logits.copy()
+
+
+def compile_kernels() -> None:
+    """Compile the policy, or load it from numba's cache, so that the first episode does not wait for it."""
+    shape = NetworkShape(num_observations=2, num_context=1, hidden_size=2, num_actions=2)
+    actor = Actor(Snapshot(0, shape, np.zeros(shape.num_parameters, np.float32)))
+    actor.begin_episode(np.ones(1, np.float32), 0, greedy=False)
+    actor.act(np.ones(2, np.float32), 0)

@@ -1,0 +1,141 @@
+"""The only code that plays episodes.
+
+A `Player` lives in one process (the learner's, or a worker's), builds each environment once and keeps it, and
+plays tickets with the snapshot they name. What an episode contains depends on its ticket and its snapshot alone:
+the environment is seeded by the ticket at every reset, and each action's random number belongs to (episode, step).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from workflow_rl.alignment import FIXED_TYPE, compromised_types
+from workflow_rl.episode import EnvironmentSpec, Episodes, NetworkShape, Snapshot, Ticket
+from workflow_rl.errors import EpisodeError, SettingError, WorkflowRLError
+from workflow_rl.inference import Actor
+from workflow_rl.seeding import environment_seed, episode_key
+from workflow_rl.workflow import NUM_HOST_TYPES, Workflow
+
+Environment = gymnasium.Env[NDArray[Any], Any]
+
+WORKFLOW_CONTEXT = NUM_HOST_TYPES * NUM_HOST_TYPES
+"""Length of the context that tells the policy its workflow: the flattened one-hot."""
+
+
+def make_environment(spec: EnvironmentSpec) -> Environment:
+    """Build an environment without Gymnasium's per-step checks, which cost more than a policy."""
+    return gymnasium.make(spec.id, disable_env_checker=True, **dict(spec.kwargs))
+
+
+def network_shape(environment: Environment, *, hidden_size: int, has_workflow: bool) -> NetworkShape:
+    """The actor that fits an environment.
+
+    Raises:
+        SettingError: the spaces are not supported.
+    """
+    observation, action = environment.observation_space, environment.action_space
+    if not isinstance(action, spaces.Discrete) or action.start != 0:
+        raise SettingError(f"the action space must be Discrete starting at 0, got {action}")
+    if not isinstance(observation, spaces.MultiBinary | spaces.Box) or len(observation.shape) != 1:
+        raise SettingError(f"the observation space must be a flat MultiBinary or Box, got {observation}")
+    return NetworkShape(
+        num_observations=observation.shape[0],
+        num_context=WORKFLOW_CONTEXT if has_workflow else 0,
+        hidden_size=hidden_size,
+        num_actions=int(action.n),
+    )
+
+
+def context_of(ticket: Ticket) -> NDArray[np.float32]:
+    """What the policy is told for a whole episode: the workflow's one-hot, (25,) float32, or nothing."""
+    if ticket.workflow is None:
+        return np.empty(0, np.float32)
+    return Workflow.from_index(ticket.workflow).one_hot().ravel()
+
+
+class Player:
+    """Plays tickets in this process; environments and actors are kept between calls."""
+
+    def __init__(self) -> None:
+        self._environments: dict[EnvironmentSpec, Environment] = {}
+        self._actor: Actor | None = None
+
+    def play(self, tickets: Sequence[Ticket], snapshot: Snapshot) -> Episodes:
+        """Play tickets of one version, in the order given.
+
+        Args:
+            tickets: at least one, all with `version == snapshot.version`.
+            snapshot: the weights they name.
+
+        Raises:
+            EpisodeError: the environment raised; names the episode and carries the traceback.
+        """
+        if self._actor is None or self._actor.version != snapshot.version:
+            self._actor = Actor(snapshot)
+        return Episodes.concatenate([self._play_one(ticket, self._actor) for ticket in tickets])
+
+    def close(self) -> None:
+        """Close the environments. Idempotent."""
+        while self._environments:
+            self._environments.popitem()[1].close()
+
+    def _play_one(self, ticket: Ticket, actor: Actor) -> Episodes:
+        try:
+            return _play_episode(self._environment(ticket.environment), ticket, actor)
+        except WorkflowRLError:
+            raise
+        except Exception as error:
+            self._environments.pop(ticket.environment, None)  # it may be in any state now: build it anew
+            raise EpisodeError(
+                f"{ticket.environment.id} raised {type(error).__name__}: {error} while playing {ticket}",
+                traceback.format_exc(),
+            ) from error
+
+    def _environment(self, spec: EnvironmentSpec) -> Environment:
+        if spec not in self._environments:
+            self._environments[spec] = make_environment(spec)
+        return self._environments[spec]
+
+
+def _play_episode(environment: Environment, ticket: Ticket, actor: Actor) -> Episodes:
+    started = time.monotonic()
+    key = episode_key(ticket.run_seed, ticket.stream, ticket.episode)
+    actor.begin_episode(context_of(ticket), key, greedy=ticket.greedy)
+    judged = ticket.workflow is not None
+    observation, _ = environment.reset(seed=int(environment_seed(key)))
+    observations = [observation]
+    actions, log_probs, rewards, compromised = [], [], [], []
+    terminated = truncated = False
+    while not (terminated or truncated):
+        action, log_prob = actor.act(np.asarray(observation, np.float32), len(actions))
+        # The true state costs time, so it is asked for only where compliance needs it: before a fix.
+        is_fix = judged and FIXED_TYPE[action] >= 0
+        compromised.append(compromised_types(environment.unwrapped.red_access()) if is_fix else 0)  # type: ignore[attr-defined]
+        observation, reward, terminated, truncated, _ = environment.step(action)
+        observations.append(observation)
+        actions.append(action)
+        log_probs.append(log_prob)
+        rewards.append(reward)
+    binary = isinstance(environment.observation_space, spaces.MultiBinary)
+    return Episodes(
+        tickets=(ticket,),
+        lengths=np.array([len(actions)], np.int32),
+        observations=np.array(observations, np.uint8 if binary else np.float32),
+        actions=np.array(actions, np.int16),
+        log_probs=np.array(log_probs, np.float32),
+        rewards=np.array(rewards, np.float32),
+        compromised=np.array(compromised, np.uint8),
+        terminated=np.array([terminated]),
+        started=np.array([started]),
+        seconds=np.array([time.monotonic() - started], np.float32),
+        worker=np.array([os.getpid()], np.int32),
+    )

@@ -1,0 +1,268 @@
+"""Every setting of a training run: its type, default, allowed values and meaning, stated once.
+
+The command line, the configuration file, `config.json` and the documentation are all generated from these
+dataclasses. A value is checked when its group is built, wherever it came from.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from types import NoneType
+from typing import Any, ClassVar, Self, get_args, get_type_hints
+
+from workflow_rl.errors import SettingError
+
+
+def _setting(
+    default: Any,
+    help: str,  # noqa: A002  (the word that every command-line library uses)
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    above: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    """A dataclass field that knows its help text and what values it allows."""
+    allowed = {"minimum": minimum, "maximum": maximum, "above": above, "choices": choices}
+    return field(default=default, metadata={"help": help, **allowed})
+
+
+@dataclass(frozen=True)
+class _Group:
+    """A group of settings that are checked when they are built."""
+
+    title: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            check_value(item, getattr(self, item.name))
+
+
+def flag(name: str) -> str:
+    """The command-line flag of a setting: `n_workers` is `--n-workers`."""
+    return "--" + name.replace("_", "-")
+
+
+def allowed_values(item: dataclasses.Field[Any]) -> str:
+    """What a setting allows, in words; empty when any value of its type goes."""
+    rules = item.metadata
+    if rules["choices"]:
+        return "one of " + ", ".join(rules["choices"])
+    bounds = [
+        f"{word} {rules[key]:g}"
+        for key, word in (("minimum", "at least"), ("above", "above"), ("maximum", "at most"))
+        if rules[key] is not None
+    ]
+    return " and ".join(bounds)
+
+
+def check_value(item: dataclasses.Field[Any], value: Any) -> None:
+    """Raise a SettingError unless `value` is allowed for the setting `item`."""
+    rules = item.metadata
+    if not rules or value is None:
+        return
+    allowed = (
+        value in rules["choices"]
+        if rules["choices"]
+        else (rules["minimum"] is None or value >= rules["minimum"])
+        and (rules["above"] is None or value > rules["above"])
+        and (rules["maximum"] is None or value <= rules["maximum"])
+    )
+    if not allowed:
+        raise SettingError(f"{flag(item.name)} must be {allowed_values(item)}, got {value}")
+
+
+@dataclass(frozen=True)
+class SimulatorSettings(_Group):
+    """What is defended, and against whom."""
+
+    title: ClassVar[str] = "Simulator"
+
+    simulator: str = _setting(
+        "cyborg", "cyborg: the reference simulator (csle-cyborg).", choices=("cyborg",)
+    )
+    red_agent: str = _setting(
+        "B_lineAgent",
+        "The attacker.",
+        choices=("B_lineAgent", "RedMeanderAgent", "SleepAgent"),
+    )
+    max_steps: int = _setting(100, "Steps of an episode; the simulator itself never ends one.", minimum=1)
+
+
+@dataclass(frozen=True)
+class SearchSettings(_Group):
+    """How the episode budget is spent on workflows."""
+
+    title: ClassVar[str] = "Search over workflows"
+
+    total_episodes: int = _setting(100_000, "Training episodes of the whole run.", minimum=1)
+    episodes_per_update: int = _setting(100, "Episodes in the batch of one PPO update.", minimum=1)
+    max_episodes_per_workflow: int = _setting(
+        10_000, "Training episodes spent on one workflow before the next is chosen.", minimum=1
+    )
+    workflow: str | None = _setting(
+        None, "Train this order only, e.g. defender,enterprise,op_server,op_host,user; no search."
+    )
+    compliance_threshold: float = _setting(
+        0.95, "Compliance of a batch at which an order counts as learnt.", minimum=0.0, maximum=1.0
+    )
+    patience_updates: int = _setting(
+        20, "Updates without a better batch after which an order's training ends.", minimum=1
+    )
+    evaluation_episodes: int = _setting(
+        50, "Fresh seeded episodes that score a trained order (not part of the budget).", minimum=2
+    )
+    ucb_beta: float = _setting(
+        2.0, "Weight of the standard deviation when the search chooses an order (GP-UCB).", minimum=0.0
+    )
+
+
+@dataclass(frozen=True)
+class AlignmentSettings(_Group):
+    """What keeping to a workflow means and how it is rewarded."""
+
+    title: ClassVar[str] = "Compliance and alignment"
+
+    compliance: str = _setting(
+        "reachable",
+        "reachable: hosts that blue can never clear (User0) do not count as compromised. "
+        "any-session: every red session counts, and no fix gives 0.5 (the older definition).",
+        choices=("reachable", "any-session"),
+    )
+    alignment_scheme: str = _setting(
+        "violation",
+        "violation: minus lambda for each violating fix. rate: lambda times the change of the episode's "
+        "compliance rate, minus 0.2 lambda without any fix (older; one early fix earns it all).",
+        choices=("violation", "rate"),
+    )
+    alignment_lambda: float = _setting(
+        10.0, "Weight of the alignment reward, in units of the simulator's reward.", minimum=0.0
+    )
+
+
+@dataclass(frozen=True)
+class PPOSettings(_Group):
+    """The learner (Schulman et al. 2017; decoupled objective: Hilton, Cobbe, Schulman 2022)."""
+
+    title: ClassVar[str] = "PPO"
+
+    learning_rate: float = _setting(1e-3, "Adam's step size.", above=0.0)
+    epochs: int = _setting(4, "Passes over a batch in one update.", minimum=1)
+    minibatch_size: int = _setting(2500, "Steps in one gradient step; 0 takes the whole batch.", minimum=0)
+    discount: float = _setting(0.99, "Discount factor gamma of the return.", minimum=0.0, maximum=1.0)
+    gae_lambda: float = _setting(
+        0.95, "Lambda of generalised advantage estimation (Schulman et al. 2016).", minimum=0.0, maximum=1.0
+    )
+    clip_range: float = _setting(0.2, "Clipping range of the probability ratio.", above=0.0)
+    entropy_coefficient: float = _setting(0.01, "Weight of the entropy bonus.", minimum=0.0)
+    value_coefficient: float = _setting(0.5, "Weight of the value loss.", minimum=0.0)
+    max_gradient_norm: float = _setting(0.5, "Gradients are scaled down to this global norm.", above=0.0)
+    normalize_advantages: bool = _setting(True, "Scale a batch's advantages to mean 0, deviation 1.")
+    reward_scale: float = _setting(
+        0.1, "Rewards are multiplied by this for the learner only; logs show them unscaled.", above=0.0
+    )
+    horizon: str = _setting(
+        "truncation",
+        "truncation: the return goes on past the last step with the value of the last observation. "
+        "end: the horizon ends the return, as the challenge scores it.",
+        choices=("truncation", "end"),
+    )
+    objective: str = _setting(
+        "decoupled",
+        "What a batch played by an older policy is clipped against. decoupled: the policy at the start of "
+        "the update. coupled: the policy that played it.",
+        choices=("decoupled", "coupled"),
+    )
+    importance_weight_cap: float = _setting(
+        10.0, "Upper bound of the importance weights of the decoupled objective.", minimum=1.0
+    )
+    hidden_size: int = _setting(64, "Units in each of the two hidden layers of actor and critic.", minimum=1)
+    device: str = _setting("cpu", "Where the learner computes: cpu, cuda, cuda:1, mps ...")
+    learner_threads: int = _setting(
+        2, "Threads of the learner; its last bits depend on it, so it does not follow the machine.", minimum=1
+    )
+
+
+@dataclass(frozen=True)
+class CollectorSettings(_Group):
+    """Who plays the episodes."""
+
+    title: ClassVar[str] = "Collection"
+
+    collector: str = _setting(
+        "executor",
+        "executor: worker processes that play whole episodes on their own. "
+        "sequential: one environment in this process.",
+        choices=("executor", "sequential"),
+    )
+    n_workers: int = _setting(100, "Worker processes.", minimum=1)
+    lag: int = _setting(
+        1, "Updates by which the policy that plays may be behind the learner; 0 is strictly on-policy.", minimum=0
+    )
+
+
+@dataclass(frozen=True)
+class RunSettings(_Group):
+    """The run as a whole."""
+
+    title: ClassVar[str] = "Run"
+
+    seed: int = _setting(0, "Seed of the run: same seed, same weights, whatever collects.", minimum=0)
+    run_dir: Path | None = _setting(
+        None, "Directory for the run's results, made for it; default runs/<date>-<time>-seed<seed>."
+    )
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """All settings of a training run, by group."""
+
+    simulator: SimulatorSettings = SimulatorSettings()
+    search: SearchSettings = SearchSettings()
+    alignment: AlignmentSettings = AlignmentSettings()
+    ppo: PPOSettings = PPOSettings()
+    collector: CollectorSettings = CollectorSettings()
+    run: RunSettings = RunSettings()
+
+    @classmethod
+    def from_flat(cls, values: Mapping[str, Any]) -> Self:
+        """Build all groups from one mapping of setting names to values; missing names take their defaults.
+
+        Raises:
+            SettingError: a name is unknown or a value is not allowed.
+        """
+        known = {item.name for group in groups() for item in fields(group)}
+        if unknown := sorted(set(values) - known):
+            raise SettingError(f"unknown setting {unknown[0]!r}; workflow-rl train --help lists them all")
+        built = {
+            name: group(**{item.name: values[item.name] for item in fields(group) if item.name in values})
+            for name, group in _group_types().items()
+        }
+        return cls(**built)
+
+    def to_flat(self) -> dict[str, Any]:
+        """One mapping of setting names to JSON values, in the order of the help text."""
+        flat: dict[str, Any] = {}
+        for group in fields(self):
+            flat.update(dataclasses.asdict(getattr(self, group.name)))
+        return {name: str(value) if isinstance(value, Path) else value for name, value in flat.items()}
+
+
+def _group_types() -> dict[str, type[_Group]]:
+    return get_type_hints(TrainSettings)
+
+
+def groups() -> list[type[_Group]]:
+    """The groups of settings, in the order of the help text."""
+    return list(_group_types().values())
+
+
+def value_type(group: type[_Group], item: dataclasses.Field[Any]) -> type:
+    """The type of a setting's value, without `None`."""
+    hint = get_type_hints(group)[item.name]
+    members = [member for member in get_args(hint) if member is not NoneType]
+    result: type = members[0] if members else hint
+    return result
