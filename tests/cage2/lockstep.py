@@ -1,19 +1,20 @@
-"""Plays one episode on both simulators, step by step, with the reference's choices handed to the native rules.
+"""Plays one episode on both simulators at once, with the reference's choices handed to the native rules.
 
-Listening to the reference takes three hooks in csle-cyborg's modules, none of which changes what it does: the
-detection draw, the choice of the session to escalate, and process ids, which are kept from being used twice in
-an episode (the reference may reuse one; the native simulator does not model that).
+Listening to the reference takes three hooks in csle-cyborg's modules: on the detection draw, on the choice of
+the session to escalate, and on process ids. The first two only listen; the third keeps an id from being used
+twice in an episode (the reference may reuse one; the native simulator does not model that).
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
+from policies import Policy
 
 from workflow_rl.cage2.cyborg import CybORGEnv
 from workflow_rl.cage2.generator import Chance
@@ -23,10 +24,13 @@ from workflow_rl.cage2.red_agents import decide
 from workflow_rl.cage2.scenario import HOST_NAMES, NUM_HOSTS, SUBNETS
 from workflow_rl.cage2.state import GameSettings, new_states, reset
 from workflow_rl.cage2.step import advance
-from workflow_rl.cage2.tables import DECOY_NAMES, EXPLOIT_NAMES, EXPLOITABLE_PORTS, RED_ACTION_NAMES
-
-Policy = Callable[[np.ndarray, np.ndarray, random.Random], int]
-"""From observation (52,), red access (13,) and a generator to blue's action."""
+from workflow_rl.cage2.tables import (
+    ACTION_HOST,
+    DECOY_NAMES,
+    EXPLOIT_NAMES,
+    EXPLOITABLE_PORTS,
+    RED_ACTION_NAMES,
+)
 
 DECOY_PROCESS_NAMES = {
     "apache2": "DecoyApache",
@@ -178,7 +182,9 @@ class Reference:
 
     def _known_ports(self, name: str) -> set[int]:
         by_address = self._state.sessions["Red"][0].ports
-        ports = [port for ip, ports in by_address.items() if self._state.ip_addresses[ip] == name for port in ports]
+        ports = [
+            port for ip, ports in by_address.items() if self._state.ip_addresses[ip] == name for port in ports
+        ]
         return set(ports) & set(EXPLOITABLE_PORTS)
 
     def _memory(self) -> dict[str, Any]:
@@ -269,7 +275,11 @@ class Native:
     def _target_name(self, action: int, target: int) -> str:
         if target < 0:
             return ""
-        return SUBNETS[target].name if RED_ACTION_NAMES[action] == "DiscoverRemoteSystems" else HOST_NAMES[target]
+        return (
+            SUBNETS[target].name
+            if RED_ACTION_NAMES[action] == "DiscoverRemoteSystems"
+            else HOST_NAMES[target]
+        )
 
     def _memory(self) -> dict[str, Any]:
         state = self.states[0]
@@ -292,7 +302,9 @@ class Native:
             decoys={n: _members(state["decoys"][h], DECOY_NAMES) for h, n in enumerate(HOST_NAMES)},
             infected=_hosts(state["infected"]),
             is_service_stopped=bool(state["is_service_stopped"]),
-            known_ports={n: _members(state["known_ports"][h], EXPLOITABLE_PORTS) for h, n in enumerate(HOST_NAMES)},
+            known_ports={
+                n: _members(state["known_ports"][h], EXPLOITABLE_PORTS) for h, n in enumerate(HOST_NAMES)
+            },
             known_addresses=_hosts(state["known_addresses"]),
             known_hosts=_hosts(state["known_hosts"]),
             known_subnets=_subnets(state["known_subnets"]),
@@ -327,29 +339,29 @@ class Coverage:
     on_compromised: set[int] = field(default_factory=set)
     on_clean: set[int] = field(default_factory=set)
 
+    def note(self, action: int, access: np.ndarray) -> None:
+        host = ACTION_HOST[action]
+        (self.on_compromised if host >= 0 and access[host] else self.on_clean).add(action)
+
 
 def play_in_lockstep(
-    reference: Reference, native: Native, policy: Policy, seed: int, num_steps: int, coverage: Coverage | None = None
+    reference: Reference, native: Native, policy: Policy, seed: int, num_steps: int, coverage: Coverage
 ) -> None:
     """Play an episode on both and raise AssertionError at the first difference."""
-    from workflow_rl.cage2.tables import ACTION_HOST
-
-    generator = random.Random(seed)
+    generator = np.random.default_rng(seed)
     reference.reset(seed)
     native.reset(seed)
     observation = np.zeros(52, np.int8)
     history: list[str] = []
     for step in range(num_steps):
         access = reference.env.red_access()
-        action = policy(observation, access, generator)
-        if coverage is not None:
-            where = coverage.on_compromised if access[ACTION_HOST[action]] else coverage.on_clean
-            where.add(action)
+        action = int(policy(observation[np.newaxis], access[np.newaxis], step, generator)[0])
+        coverage.note(action, access)
         expected = reference.step(action)
         actual = native.step(action, native.chance(reference))
         history.append(f"{step}: {reference.env.last_actions()}")
         assert actual == expected, (
-            f"seed {seed}, step {step}, native != reference:\n{actual.differences(expected)}\n"
-            + "\n".join(history[-12:])
+            f"{policy.__name__}, seed {seed}, step {step}, native != reference:\n"
+            f"{actual.differences(expected)}\n" + "\n".join(history[-12:])
         )
         observation = np.array(expected.observation, np.int8)

@@ -14,7 +14,7 @@ EMPTY = 0
 @compiled
 def only(host: int) -> int:
     """The set of one host."""
-    return 1 << host
+    return 1 << int(host)  # not in the host's own type, which has eight bits where it is a field of a state
 
 
 @compiled
