@@ -26,6 +26,7 @@ from scipy.optimize import minimize
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Hyperparameter, Kernel, NormalizedKernelMixin
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
 
 from workflow_rl.workflow import NUM_HOST_TYPES, Workflow, all_workflows
 
@@ -178,10 +179,12 @@ def posterior(observations: Sequence[Observation]) -> OrderPosterior:
         optimizer=_most_probable_hyperparameters,
     )
     ranks = np.array([o.workflow.ranks for o in observations], np.float64)
-    with warnings.catch_warnings():
+    # One thread: matrices this small only wait for each other's threads (tenfold while workers are busy), and
+    # the last bits of the belief must not depend on the number of threads.
+    with threadpool_limits(limits=1, user_api="blas"), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a bound that holds is doing its work
         model.fit(ranks, (rewards - centre) / scale)
-    mean, standard_deviation = model.predict(_ALL_RANKS, return_std=True)
+        mean, standard_deviation = model.predict(_ALL_RANKS, return_std=True)
     signal, mallows = model.kernel_.k1, model.kernel_.k2
     return OrderPosterior(
         mean=centre + scale * mean,
