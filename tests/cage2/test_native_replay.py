@@ -6,15 +6,19 @@ service, all that red knows, and the red agent's memory are compared (`lockstep.
 
 from __future__ import annotations
 
+import random
 from contextlib import nullcontext
 
 import pytest
 from lockstep import Coverage, Native, Reference, play_in_lockstep
 from older_reference import corrected_observation, leaderboard_rules
 from policies import PROBING_POLICIES, restore_believed
+from scipy import stats
 
+from workflow_rl.cage2.red import DETECTION_PROBABILITY, choose_exploit, exploit_options
 from workflow_rl.cage2.scenario import ACTION_NAMES, NUM_ACTIONS, RED_AGENTS, action_index
 from workflow_rl.cage2.state import GameSettings
+from workflow_rl.cage2.tables import EXPLOIT_NAMES, EXPLOITABLE_PORTS
 
 HORIZONS = (30, 50, 100)
 VARIANTS = {
@@ -110,4 +114,37 @@ def test_a_long_episode_replays():
         7,
         2_000,
         Coverage(),
+    )
+
+
+def test_the_reference_draws_with_our_probabilities():
+    """Exploits of User4 as red knows it after a scan, 20,000 times, by a chi-square test at 1 in 10,000."""
+    reference = Reference("B_lineAgent")
+    reference.reset(seed=0)
+    from csle_cyborg.shared.actions.abstract_actions.exploit_remote_service import (
+        DefaultExploitActionSelector,
+    )
+    from csle_cyborg.shared.actions.concrete_actions.exploit_action import ExploitAction
+
+    state = reference.env._controller.state
+    address = next(ip for ip, name in state.ip_addresses.items() if name == "User4")
+    ports = (22, 80, 3390, 443, 25)
+    random.seed(0)
+    state.sessions["Red"][0].ports[address] = list(ports)
+    chosen = [
+        type(
+            DefaultExploitActionSelector().get_exploit_action(
+                state=state, session=0, agent="Red", ip_address=address
+            )
+        ).__name__
+        for _ in range(20_000)
+    ]
+    options = exploit_options(sum(1 << EXPLOITABLE_PORTS.index(port) for port in ports))
+    ours = [EXPLOIT_NAMES[choose_exploit(options, (i + 0.5) / 4_000)] for i in range(4_000)]
+    names = sorted(set(ours))
+    assert set(chosen) == set(names)
+    expected = [5 * ours.count(name) for name in names]
+    assert stats.chisquare([chosen.count(name) for name in names], expected).pvalue > 1e-4
+    assert ExploitAction(session=0, agent="Red", ip_address=address, target_session=0).detection_rate == (
+        DETECTION_PROBABILITY
     )
