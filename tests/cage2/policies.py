@@ -10,13 +10,23 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from workflow_rl.cage2.scenario import HOST_ACTIONS, NUM_ACTIONS, NUM_HOSTS, action_index
+from workflow_rl.cage2.scenario import (
+    HOST_ACTIONS,
+    HOST_NAMES,
+    NUM_ACTIONS,
+    NUM_HOSTS,
+    PRIVILEGED_ACCESS,
+    action_index,
+)
 
 Policy = Callable[[NDArray[np.int8], NDArray[np.int8], int, np.random.Generator], NDArray[np.int64]]
 
 SLEEP = 0
 ANALYSE, REMOVE, RESTORE = (action_index(kind, "Defender") for kind in ("Analyse", "Remove", "Restore"))
 FIRST_DECOY, LAST_DECOY = action_index("DecoyApache", "Defender"), action_index("DecoyVsftpd", "User4")
+
+OP_SERVER = HOST_NAMES.index("Op_Server0")
+OP_HOSTS = np.array([name.startswith("Op_Host") for name in HOST_NAMES])
 
 
 def _first(flags, action):
@@ -108,6 +118,13 @@ def interfere_with_exploits(bits, access, step, generator):
     return 2 + NUM_HOSTS * generator.integers(len(HOST_ACTIONS) - 1, size=len(bits)) + hosts
 
 
+def draw_red_into_operational(bits, access, step, generator):
+    """Take the server back from Meander once it has learnt of the hosts around it; meddle with it there."""
+    meddling = meddle_with_red(bits, np.where(OP_HOSTS, access, 0), step, generator)
+    actions = np.where(access[:, OP_HOSTS].any(1), meddling, SLEEP)
+    return np.where(access[:, OP_SERVER] == PRIVILEGED_ACCESS, RESTORE + OP_SERVER, actions)
+
+
 FIXED_POLICIES: tuple[Policy, ...] = (
     sleep,
     uniform,
@@ -120,4 +137,9 @@ FIXED_POLICIES: tuple[Policy, ...] = (
     analyse_in_turn,
     random_decoys,
 )
-PROBING_POLICIES: tuple[Policy, ...] = (*FIXED_POLICIES, meddle_with_red, interfere_with_exploits)
+PROBING_POLICIES: tuple[Policy, ...] = (
+    *FIXED_POLICIES,
+    meddle_with_red,
+    interfere_with_exploits,
+    draw_red_into_operational,
+)

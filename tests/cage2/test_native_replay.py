@@ -83,7 +83,7 @@ def test_a_wrong_wrapper_is_noticed():
 @pytest.mark.parametrize("num_steps", HORIZONS)
 @pytest.mark.parametrize("red_agent", RED_AGENTS)
 def test_hundreds_of_episodes_replay(red_agent, num_steps):
-    coverage = replay(red_agent, "2.1", range(num_steps * 1_000, num_steps * 1_000 + 240), num_steps)
+    coverage = replay(red_agent, "2.1", range(num_steps * 1_000, num_steps * 1_000 + 260), num_steps)
     if num_steps == 100:
         assert_every_action_was_used(coverage, red_agent)
 
@@ -102,7 +102,7 @@ def assert_every_action_was_used(coverage: Coverage, red_agent: str) -> None:
 @pytest.mark.parametrize("variant", ["leaderboard", "corrected"])
 @pytest.mark.parametrize("red_agent", ["B_lineAgent", "RedMeanderAgent"])
 def test_hundreds_of_episodes_replay_under_other_settings(red_agent, variant, num_steps):
-    replay(red_agent, variant, range(num_steps * 1_000, num_steps * 1_000 + 120), num_steps)
+    replay(red_agent, variant, range(num_steps * 1_000, num_steps * 1_000 + 130), num_steps)
 
 
 @pytest.mark.fidelity
