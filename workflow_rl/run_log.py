@@ -1,0 +1,359 @@
+"""A run's directory on disk: everything that a run leaves, written so that a killed run leaves whole files.
+
+    config.json          the resolved settings; a directory that has it holds a run
+    training_log.csv     one row per update        (`TrainingRow`)
+    search_log.csv       one row per trained order (`SearchRow`)
+    tensorboard/         the same figures as TensorBoard events
+    *.json, policies/*   whatever else the run stores, by `write_json` and `write_bytes`
+
+Whole files are written beside their place and then renamed, so that a reader sees the old or the new contents
+and never a part. Logs grow by one line per row, handed to the operating system at once: a process killed with
+SIGKILL loses no row, a machine that loses power may tear the last one, and readers skip a torn last line. A
+resumed run first cuts its logs back to the rows that its saved state knows of.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TextIO, TypeVar, get_type_hints
+
+from workflow_rl.errors import RunDirectoryError
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+CONFIG = "config.json"
+TRAINING_LOG = "training_log.csv"
+SEARCH_LOG = "search_log.csv"
+TENSORBOARD = "tensorboard"
+
+
+@dataclass(frozen=True)
+class TrainingRow:
+    """One update, a row of training_log.csv.
+
+    Attributes:
+        workflow_id: index of the order in training, 0..119.
+        workflow_order: its host types, most urgent first, separated by commas.
+        update: updates of this order so far, from 1.
+        episodes: training episodes of this order so far.
+        total_episodes: training episodes of the run so far.
+        env_reward: mean return of the batch in the simulator's own reward.
+        alignment_reward: mean alignment return of the batch.
+        total_reward: their sum.
+        compliance: of the batch's fixes, 0..1; `None` (an empty cell) without a fix to judge.
+        fixes_per_episode: mean number of fixes.
+        collection_seconds: time the learner waited for the batch.
+        update_seconds: time the update took.
+        episodes_per_second: of the batch, collection and update together.
+        policy_lag: updates between the policy that played the batch and the one that learnt from it.
+    """
+
+    workflow_id: int
+    workflow_order: str
+    update: int
+    episodes: int
+    total_episodes: int
+    env_reward: float
+    alignment_reward: float
+    total_reward: float
+    compliance: float | None
+    fixes_per_episode: float
+    collection_seconds: float
+    update_seconds: float
+    episodes_per_second: float
+    policy_lag: int
+
+
+@dataclass(frozen=True)
+class SearchRow:
+    """One trained order, a row of search_log.csv.
+
+    Attributes:
+        iteration: number of the trial, from 0.
+        workflow: the order, host types separated by commas.
+        ucb: its upper confidence bound when it was chosen; `None` (an empty cell), like `mean` and `std`, if
+            nothing was known yet or no search chose it.
+        mean: the reward that was expected.
+        std: standard deviation of that expectation.
+        evaluated_reward: mean return over fresh episodes, in the simulator's own reward.
+        evaluated_reward_standard_error: of that mean.
+        compliance: of the evaluated policy, 0..1; `None` without a fix to judge.
+        episodes: training episodes spent on the trial.
+        met_threshold: whether the compliance met the run's threshold.
+    """
+
+    iteration: int
+    workflow: str
+    ucb: float | None
+    mean: float | None
+    std: float | None
+    evaluated_reward: float
+    evaluated_reward_standard_error: float
+    compliance: float | None
+    episodes: int
+    met_threshold: bool
+
+
+TRAINING_COLUMNS = tuple(field.name for field in fields(TrainingRow))
+SEARCH_COLUMNS = tuple(field.name for field in fields(SearchRow))
+
+_COLUMNS: Mapping[str, tuple[str, ...]] = {TRAINING_LOG: TRAINING_COLUMNS, SEARCH_LOG: SEARCH_COLUMNS}
+_Row = TypeVar("_Row", TrainingRow, SearchRow)
+
+
+class RunDirectory:
+    """The directory of one run; made by `create` or `resume`, ended by `close` or as a context manager.
+
+    Attributes:
+        path: where it is.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._open_logs: dict[str, TextIO] = {}
+        self._summary_writer: SummaryWriter | None = None
+
+    @classmethod
+    def create(cls, path: Path) -> Self:
+        """Make the directory of a new run, with its parents. An existing one may hold anything but a run.
+
+        Raises:
+            RunDirectoryError: it already holds a run, or cannot be made or written to; then nothing was made.
+        """
+        with _write_errors(path):
+            if any((path / name).exists() for name in (CONFIG, *_COLUMNS)):
+                raise RunDirectoryError(
+                    f"{path} already holds a run; use --resume {path} or another --run-dir"
+                )
+            _make_writable(path)
+        return cls(path)
+
+    @classmethod
+    def resume(cls, path: Path) -> Self:
+        """Open the directory of an existing run. Call `cut_log` for each log before the first `append_row`.
+
+        Raises:
+            RunDirectoryError: it holds no run, or cannot be written to.
+        """
+        with _write_errors(path):
+            if not (path / CONFIG).is_file():
+                raise RunDirectoryError(f"{path} holds no run to go on with: it has no {CONFIG}")
+            _make_writable(path)
+        return cls(path)
+
+    def write_json(self, name: str, content: Any) -> None:
+        """Write a JSON file atomically.
+
+        Raises:
+            RunDirectoryError: it cannot be written.
+            ValueError: a number is NaN or infinite, which JSON does not know; use `None`.
+        """
+        self.write_bytes(name, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+
+    def read_json(self, name: str) -> Any:
+        """The contents of a JSON file, `None` if there is none.
+
+        Raises:
+            RunDirectoryError: it cannot be read.
+        """
+        path = self.path / name
+        try:
+            return json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise RunDirectoryError(f"{path} cannot be read: {error}") from error
+
+    def write_bytes(self, name: str, content: bytes) -> None:
+        """Write a file atomically: whoever reads it finds the old contents or the new ones.
+
+        Args:
+            name: relative to the directory; folders in it are made.
+            content: the whole file.
+
+        Raises:
+            RunDirectoryError: it cannot be written; an older file is then untouched.
+        """
+        target = self.path / name
+        partial = target.with_name(f".{target.name}.partial")
+        with _write_errors(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with partial.open("wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                partial.replace(target)
+            finally:
+                partial.unlink(missing_ok=True)
+
+    def append_row(self, name: str, row: Mapping[str, Any]) -> None:
+        """Add one row to a log; it has left this process when the call returns.
+
+        Args:
+            name: `TRAINING_LOG` or `SEARCH_LOG`.
+            row: a value for every column and nothing else; `None` makes an empty cell.
+
+        Raises:
+            RunDirectoryError: it cannot be written.
+            ValueError: a column is missing or unknown.
+        """
+        columns = _COLUMNS[name]
+        if wrong := set(columns) ^ set(row):
+            raise ValueError(f"a row of {name} has each of its columns, missing or unknown: {sorted(wrong)}")
+        with _write_errors(self.path / name):
+            self._log(name).write(_csv_line([row[column] for column in columns]))
+
+    def cut_log(self, name: str, num_rows: int) -> None:
+        """Keep the first rows of a log and drop what follows, a torn last line too. A missing log is started.
+
+        Raises:
+            RunDirectoryError: it holds fewer whole rows, has other columns, or cannot be written.
+        """
+        if opened := self._open_logs.pop(name, None):
+            opened.close()
+        path = self.path / name
+        rows = _whole_rows(path, _COLUMNS[name]) if path.exists() else []
+        if len(rows) < num_rows:
+            raise RunDirectoryError(f"{path} is damaged: it holds {len(rows)} rows of {num_rows}")
+        self.write_bytes(name, "".join([_csv_line(_COLUMNS[name]), *rows[:num_rows]]).encode())
+
+    def write_scalars(self, values: Mapping[str, float | None], *, step: int) -> None:
+        """Add figures to TensorBoard's events.
+
+        A run that went on after a kill writes its last steps again; TensorBoard shows only the later ones.
+
+        Args:
+            values: by tag; `None` is left out.
+            step: position on TensorBoard's axis, e.g. episodes so far.
+        """
+        if self._summary_writer is None:
+            # Here, because it loads torch, which readers of a run directory do without.
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._summary_writer = SummaryWriter(self.path / TENSORBOARD, purge_step=step)
+        for tag, value in values.items():
+            if value is not None:
+                self._summary_writer.add_scalar(tag, value, step)
+
+    def close(self) -> None:
+        """Close the logs and flush TensorBoard's events. May be called twice."""
+        for log in self._open_logs.values():
+            log.close()
+        self._open_logs.clear()
+        if self._summary_writer is not None:
+            self._summary_writer.close()
+            self._summary_writer = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _log(self, name: str) -> TextIO:
+        """The log, open for appending whole lines; a new one starts with its header."""
+        if name not in self._open_logs:
+            log = (self.path / name).open("a", buffering=1, encoding="utf-8", newline="")
+            if log.tell() == 0:
+                log.write(_csv_line(_COLUMNS[name]))
+            self._open_logs[name] = log
+        return self._open_logs[name]
+
+
+def read_training_log(run_directory: Path) -> tuple[TrainingRow, ...]:
+    """All whole rows of a run's training_log.csv, which may still be growing.
+
+    Raises:
+        RunDirectoryError: it is missing or damaged.
+    """
+    return _read_log(run_directory / TRAINING_LOG, TrainingRow)
+
+
+def read_search_log(run_directory: Path) -> tuple[SearchRow, ...]:
+    """All whole rows of a run's search_log.csv, which may still be growing.
+
+    Raises:
+        RunDirectoryError: it is missing or damaged.
+    """
+    return _read_log(run_directory / SEARCH_LOG, SearchRow)
+
+
+def _read_log(path: Path, kind: type[_Row]) -> tuple[_Row, ...]:
+    lines = _whole_rows(path, tuple(field.name for field in fields(kind)))
+    return tuple(_parse_row(path, line, kind) for line in lines)
+
+
+def _whole_rows(path: Path, columns: tuple[str, ...]) -> list[str]:
+    """The lines after the header, without a torn last one, each with its line end."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    except (OSError, ValueError) as error:
+        raise RunDirectoryError(f"{path} cannot be read: {error}") from error
+    whole = [line for line in lines if line.endswith("\n")]
+    if whole and whole[0] != _csv_line(columns):
+        raise RunDirectoryError(
+            f"{path} is damaged or of another version: its columns are not {','.join(columns)}"
+        )
+    return whole[1:]
+
+
+def _parse_row(path: Path, line: str, kind: type[_Row]) -> _Row:
+    hints = get_type_hints(kind)
+    (cells,) = csv.reader([line])
+    try:
+        values = {name: _parse_cell(cell, hints[name]) for name, cell in zip(hints, cells, strict=True)}
+    except ValueError as error:
+        raise RunDirectoryError(f"{path} is damaged: {line.strip()!r} is no row of it: {error}") from error
+    return kind(**values)
+
+
+def _parse_cell(cell: str, kind: Any) -> Any:
+    if kind == float | None:
+        return float(cell) if cell else None
+    if kind is bool:
+        return ("False", "True").index(cell) == 1
+    return kind(cell)
+
+
+def _csv_line(cells: Any) -> str:
+    """One line of CSV; floats are written so that they read back exactly."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(cells)
+    return line.getvalue()
+
+
+def _make_writable(path: Path) -> None:
+    """Make a directory with its parents and see that files can be made in it, or make nothing."""
+    made: list[Path] = []
+    try:
+        for directory in reversed([place for place in (path, *path.parents) if not place.exists()]):
+            directory.mkdir()
+            made.append(directory)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError:
+        for directory in reversed(made):
+            directory.rmdir()
+        raise
+
+
+@contextmanager
+def _write_errors(path: Path) -> Iterator[None]:
+    """Report what the operating system refuses as one line about `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise RunDirectoryError(f"cannot write {path}: {error.strerror or error}") from error
