@@ -44,7 +44,9 @@ class MissingExtraError(WorkflowRLError, ImportError):
     exit_code = 2
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
-        super().__init__(f"{purpose} needs {package}, which is not installed: pip install 'workflow-rl[{extra}]'")
+        super().__init__(
+            f"{purpose} needs {package}, which is not installed: pip install 'workflow-rl[{extra}]'"
+        )
 
 
 class EpisodeError(WorkflowRLError):

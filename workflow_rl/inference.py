@@ -115,7 +115,9 @@ def begin_episode(layers: Any, context: Any, first: Any) -> None:
 
 
 @compiled
-def compute_logits(layers: Any, first: Any, observation: Any, hidden1: Any, hidden2: Any, logits: Any) -> None:
+def compute_logits(
+    layers: Any, first: Any, observation: Any, hidden1: Any, hidden2: Any, logits: Any
+) -> None:
     """The network's output for one observation, written to `logits` (A,); `hidden1`, `hidden2` are work space."""
     hidden1[:] = first
     _accumulate(hidden1, observation, layers[0])
@@ -180,7 +182,10 @@ class Actor:
         self.shape = shape
         self.version = snapshot.version
         self.layers = split_parameters(
-            snapshot.parameters, shape.num_observations + shape.num_context, shape.hidden_size, shape.num_actions
+            snapshot.parameters,
+            shape.num_observations + shape.num_context,
+            shape.hidden_size,
+            shape.num_actions,
         )
         self._first = np.empty(shape.hidden_size, np.float32)
         self._workspace = (
@@ -192,7 +197,7 @@ class Actor:
         self._key = np.uint64(0)
         self._greedy = False
 
-    def begin_episode(self, context: NDArray[np.float32], key: int, *, greedy: bool) -> None:
+    def begin_episode(self, context: NDArray[np.float32], key: np.uint64, *, greedy: bool) -> None:
         """Start an episode.
 
         Args:
@@ -201,7 +206,7 @@ class Actor:
             greedy: take the most probable action instead of sampling.
         """
         begin_episode(self.layers, context, self._first)
-        self._key = np.uint64(key)
+        self._key = key
         self._greedy = greedy
 
     def act(self, observation: NDArray[np.float32], step: int) -> tuple[int, float]:
@@ -227,5 +232,5 @@ def compile_kernels() -> None:
     """Compile the policy, or load it from numba's cache, so that the first episode does not wait for it."""
     shape = NetworkShape(num_observations=2, num_context=1, hidden_size=2, num_actions=2)
     actor = Actor(Snapshot(0, shape, np.zeros(shape.num_parameters, np.float32)))
-    actor.begin_episode(np.ones(1, np.float32), 0, greedy=False)
+    actor.begin_episode(np.ones(1, np.float32), np.uint64(0), greedy=False)
     actor.act(np.ones(2, np.float32), 0)

@@ -81,9 +81,7 @@ class SimulatorSettings(_Group):
 
     title: ClassVar[str] = "Simulator"
 
-    simulator: str = _setting(
-        "cyborg", "cyborg: the reference simulator (csle-cyborg).", choices=("cyborg",)
-    )
+    simulator: str = _setting("cyborg", "cyborg: the reference simulator (csle-cyborg).", choices=("cyborg",))
     red_agent: str = _setting(
         "B_lineAgent",
         "The attacker.",
@@ -108,6 +106,12 @@ class SearchSettings(_Group):
     )
     compliance_threshold: float = _setting(
         0.95, "Compliance of a batch at which an order counts as learnt.", minimum=0.0, maximum=1.0
+    )
+    stop_rule: str = _setting(
+        "threshold",
+        "When an order's training ends before its episodes are spent. threshold: at the first batch that reaches "
+        "the compliance threshold, or on a plateau. plateau: only when patience runs out.",
+        choices=("threshold", "plateau"),
     )
     patience_updates: int = _setting(
         20, "Updates without a better batch after which an order's training ends.", minimum=1
@@ -200,7 +204,9 @@ class CollectorSettings(_Group):
     )
     n_workers: int = _setting(100, "Worker processes.", minimum=1)
     lag: int = _setting(
-        1, "Updates by which the policy that plays may be behind the learner; 0 is strictly on-policy.", minimum=0
+        1,
+        "Updates by which the policy that plays may be behind the learner; 0 is strictly on-policy.",
+        minimum=0,
     )
 
 

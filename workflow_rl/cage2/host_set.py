@@ -1,6 +1,7 @@
 """A set of hosts, as the simulator keeps it: an integer whose bit h says whether host h is in it.
 
-Union, intersection and difference are `|`, `&` and `& ~`.
+Union, intersection and difference are `|`, `&` and `& ~`. Sets of subnets, ports, exploits and decoys are
+kept in the same way; no kind of thing has more members than there are hosts.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def contains(hosts: int, host: int) -> bool:
 
 @compiled
 def size(members: int) -> int:
-    """How many hosts (or ports, or exploits) are in the set."""
+    """How many are in the set."""
     count = 0
     while members:
         members &= members - 1  # drops the lowest member
@@ -35,7 +36,7 @@ def size(members: int) -> int:
 
 @compiled
 def member(hosts: int, position: int) -> int:
-    """The host at a position of the set, counted from 0 in the order of host numbers; -1 if there is none."""
+    """The one at a position of the set, counted from 0 from the lowest number; -1 if there is none."""
     for host in range(NUM_HOSTS):
         if contains(hosts, host):
             if position == 0:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from workflow_rl.cage2.blue import open_ports
 from workflow_rl.cage2.generator import Chance
-from workflow_rl.cage2.host_set import contains, only, size
+from workflow_rl.cage2.host_set import contains, member, only, size
 from workflow_rl.cage2.scenario import NUM_HOSTS
 from workflow_rl.cage2.state import State
 from workflow_rl.cage2.tables import (
@@ -26,7 +26,6 @@ from workflow_rl.cage2.tables import (
     IS_CLOSED_TO_RED,
     KNOWLEDGE_MASK,
     NO_PROCESS,
-    NUM_EXPLOITS,
     OP_SERVER,
     RESISTS,
     REVEALED_BY,
@@ -148,7 +147,7 @@ def exploit_options(ports: int) -> int:
 
 @compiled
 def choose_exploit(options: int, chance: float) -> int:
-    """The exploit red tries: the preferred one with probability 0.75, else one of the others.
+    """The exploit red tries: the preferred one mostly, else one of the others, -1 if none fits.
 
     Source: exploit_remote_service.py, DefaultExploitActionSelector.
     """
@@ -157,12 +156,7 @@ def choose_exploit(options: int, chance: float) -> int:
     if others > 0 and chance >= TOP_EXPLOIT_PROBABILITY:
         share = (chance - TOP_EXPLOIT_PROBABILITY) / (1.0 - TOP_EXPLOIT_PROBABILITY)
         position = 1 + int(share * others)
-    for exploit in range(NUM_EXPLOITS):
-        if contains(options, exploit):
-            if position == 0:
-                return exploit
-            position -= 1
-    return -1
+    return member(options, position)
 
 
 @compiled

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from workflow_rl.cage2.generator import Chance
-from workflow_rl.cage2.host_set import EMPTY, contains, only, pick
+from workflow_rl.cage2.host_set import EMPTY, contains, member, only, pick
 from workflow_rl.cage2.state import State
 from workflow_rl.cage2.tables import (
     B_LINE,
@@ -21,12 +21,10 @@ from workflow_rl.cage2.tables import (
     ENTERPRISE_SUBNET,
     ESCALATE,
     EXPLOIT,
-    FOOTHOLD,
     IMPACT,
     LEADS_TO,
     MEANDER,
     NO_HOST,
-    NUM_SUBNETS,
     OP_SERVER,
     OPERATIONAL_HOSTS,
     RED_SLEEP,
@@ -115,15 +113,17 @@ def _b_line_target(state: State) -> int:
 def _decide_meander(state: State, chance: Chance) -> Decision:
     """The first of these that is possible: impact, sweep, scan, escalate, exploit.
 
-    There is always something left to do: the Defender's address is known once Enterprise has been swept, and
+    Nothing is swept or scanned twice in an episode. There is always something left to do: the Defender's address is known once Enterprise has been swept, and
     exploiting it never succeeds. Source: meander.py, get_action.
     """
     _learn_from_last_action(state)
     if contains(state.escalated, OP_SERVER):
         return Decision(IMPACT, OP_SERVER)
-    subnets = state.known_subnets & ~state.swept_subnets
-    if subnets != EMPTY:
-        return _sweep_first(state, subnets)
+    unswept = state.known_subnets & ~state.swept_subnets
+    if unswept != EMPTY:
+        subnet = member(unswept, 0)
+        state.swept_subnets |= only(subnet)
+        return Decision(SWEEP, subnet)
     unscanned = state.known_addresses & ~state.scanned
     if unscanned != EMPTY:
         host = pick(unscanned, chance.target)
@@ -133,23 +133,13 @@ def _decide_meander(state: State, chance: Chance) -> Decision:
 
 
 @compiled
-def _sweep_first(state: State, subnets: int) -> Decision:
-    """Sweep the first of some subnets; each is swept once, whether that succeeds or not."""
-    for subnet in range(NUM_SUBNETS):
-        if contains(subnets, subnet):
-            state.swept_subnets |= only(subnet)
-            return Decision(SWEEP, subnet)
-    return Decision(RED_SLEEP, NO_HOST)
-
-
-@compiled
 def _take_over(state: State, chance: Chance) -> Decision:
     """Escalate where it believes to have a session, else exploit where it believes to have none.
 
-    User0 may be escalated although its address was never matched to its name.
+    It also believes to have a session on a host that it can name but not locate: User0, at first.
     """
     believed = state.exploited | ~state.located
-    unescalated = (state.located | only(FOOTHOLD)) & believed & ~state.escalated
+    unescalated = state.known_hosts & believed & ~state.escalated
     if unescalated != EMPTY:
         host = pick(unescalated, chance.target)
         state.escalated |= only(host)

@@ -1,8 +1,7 @@
 """The facts of `scenario` as arrays and numbers, in the form compiled rules read them.
 
 Nothing is stated here that is not derived from `scenario`, except what belongs to the actions themselves: the
-ports that exploits and decoys use. Sets of hosts, ports, decoys and exploits are integers with a bit for each
-member (`host_set`).
+ports that exploits and decoys use. Sets are integers with a bit for each member (`host_set`).
 """
 
 from __future__ import annotations
@@ -47,10 +46,8 @@ def _subnet_index(name: str) -> int:
     return [subnet.name for subnet in SUBNETS].index(name)
 
 
-NUM_SUBNETS = len(SUBNETS)
 ENTERPRISE_SUBNET = _subnet_index("Enterprise")
 USER_SUBNET = _subnet_index("User")
-OPERATIONAL_SUBNET = _subnet_index("Operational")
 SUBNET_OF = np.array([_subnet_index(host.subnet) for host in HOSTS], np.int64)
 """(13,) int64: the subnet each host is in."""
 SUBNET_HOSTS = np.array([_host_set(subnet.host_names) for subnet in SUBNETS], np.int64)
@@ -115,7 +112,6 @@ EXPLOIT_NAMES: tuple[str, ...] = tuple(exploit.name for exploit in _EXPLOITS)
 
 Source: exploit_remote_service.py, DefaultExploitActionSelector (the weights give only this order).
 """
-NUM_EXPLOITS = len(_EXPLOITS)
 HARAKA_RCE = EXPLOIT_NAMES.index("HarakaRCE")
 SQL_INJECTION = EXPLOIT_NAMES.index("SQLInjection")
 SSH_BRUTE_FORCE = EXPLOIT_NAMES.index("SSHBruteForce")

@@ -72,7 +72,7 @@ class Cage2VectorEnv(VectorEnv[NDArray[np.int8], NDArray[np.int64], NDArray[Any]
         self._autoreset = int(_AUTORESETS[self.autoreset_mode])
         self._states = new_states(self.settings, num_envs)
         self._is_running = np.zeros(num_envs, np.bool_)
-        self._has_seeds = False
+        self._was_reset = np.zeros(num_envs, np.bool_)
 
     def reset(
         self,
@@ -99,6 +99,7 @@ class Cage2VectorEnv(VectorEnv[NDArray[np.int8], NDArray[np.int64], NDArray[Any]
         chosen = self._reset_mask(options)
         reset_all(self._states, self._next_seeds(seed), chosen)
         self._is_running |= chosen
+        self._was_reset |= chosen
         return self._observations(), {}
 
     def step(
@@ -159,11 +160,12 @@ class Cage2VectorEnv(VectorEnv[NDArray[np.int8], NDArray[np.int64], NDArray[Any]
         )
 
     def _following_seeds(self) -> list[int]:
-        """The seeds that are used where none is given."""
-        if self._has_seeds:
-            return [int(next_seed(seed)) for seed in self._states["seed"]]
-        self._has_seeds = True
-        return [int(seed) for seed in self.np_random.integers(2**63, size=self.num_envs)]
+        """The seeds used where none is given: from the last episode's, or drawn where there was none."""
+        drawn = self.np_random.integers(2**63, size=self.num_envs)
+        return [
+            int(next_seed(last)) if was_reset else int(new)
+            for last, was_reset, new in zip(self._states["seed"], self._was_reset, drawn, strict=True)
+        ]
 
     def _checked_actions(self, actions: NDArray[np.int64]) -> NDArray[np.int64]:
         chosen = np.asarray(actions)

@@ -132,7 +132,9 @@ class ExecutorCollector:
             pool = ProcessPoolExecutor(
                 self.n_workers, mp_context=context, initializer=worker.start, initargs=(self._snapshots.path,)
             )
-            pool.submit(os.getpid).result()  # the fork server inherits the variables when its first worker starts
+            pool.submit(
+                os.getpid
+            ).result()  # the fork server inherits the variables when its first worker starts
         return pool
 
     def _end_pool(self) -> None:

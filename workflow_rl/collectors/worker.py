@@ -25,7 +25,9 @@ _snapshots: SnapshotReader | None = None
 def start(snapshot_directory: Path) -> None:
     """Prepare a fresh worker process (the pool's initializer)."""
     global _snapshots  # noqa: PLW0603  (one per process: a pool's calls share nothing else)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal group; the parent decides
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches the whole terminal group; the parent decides
     with contextlib.suppress(OSError, AttributeError):  # no such call on Windows, or already at the lowest
         os.nice(_NICENESS)
     threading.Thread(target=_end_with_parent, args=(snapshot_directory,), daemon=True).start()

@@ -1,0 +1,174 @@
+"""The command line. Options are generated from `settings`; what runs is imported when its command is called.
+
+Errors are one line on stderr. Exit codes: 0 done, 1 a failure while running, 2 bad input, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+import time
+import tomllib
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from workflow_rl import __version__
+from workflow_rl.errors import SettingError, WorkflowRLError
+from workflow_rl.settings import CollectorSettings, TrainSettings, allowed_values, flag, groups, value_type
+
+_LAUNCHED = time.monotonic()
+_INTERRUPTED = 130
+
+_MAY_CHANGE_ON_RESUME = {"n_workers", "collector", "run_dir"}
+"""Settings that change how fast a run goes, not what comes of it."""
+
+
+def _read_config(context: click.Context, _: click.Parameter, path: Path | None) -> Path | None:
+    """Take a configuration file's values as the defaults of all other options."""
+    if path is None:
+        return None
+    try:
+        text = path.read_text()
+        values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except (OSError, ValueError) as error:
+        raise SettingError(f"--config {path}: {error}") from error
+    values = {name.replace("-", "_"): value for name, value in values.items()}
+    TrainSettings.from_flat({name: value for name, value in values.items() if value is not None})
+    context.default_map = {**(context.default_map or {}), **values}
+    return path
+
+
+def _option(group: Any, item: dataclasses.Field[Any]) -> click.Option:
+    kind = value_type(group, item)
+    rules = item.metadata
+    help_text = rules["help"]
+    if not rules["choices"] and (allowed := allowed_values(item)):
+        help_text += f" ({allowed})"
+    if kind is bool:
+        names = [f"{flag(item.name)}/--no-{flag(item.name)[2:]}"]
+    else:
+        names = [flag(item.name)]
+    return click.Option(
+        [item.name, *names],
+        type=click.Path(path_type=Path) if kind is Path else kind,
+        metavar="|".join(rules["choices"]) or None,
+        default=item.default,
+        show_default=item.default is not None,
+        help=help_text,
+    )
+
+
+def _with_settings(command: click.Command) -> click.Command:
+    """Give a command an option for every training setting, and `--config`."""
+    config = click.Option(
+        ["--config"],
+        type=click.Path(path_type=Path),
+        is_eager=True,
+        expose_value=False,
+        callback=_read_config,
+        help="TOML or JSON file of settings: each key is an option's name, e.g. n_workers = 8. "
+        "Options on the command line win. A run's config.json is one.",
+    )
+    options: list[click.Parameter] = [config]
+    for group in groups():
+        options += [_option(group, item) for item in dataclasses.fields(group)]
+    command.params = [*options, *command.params]
+    return command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="workflow-rl")
+def main_group() -> None:
+    """Train cyber-defence agents that keep to a workflow."""
+
+
+@_with_settings
+@main_group.command("train")
+@click.option(
+    "--resume",
+    type=click.Path(path_type=Path),
+    metavar="RUN_DIR",
+    help="Go on with an interrupted run, with its own settings; only --n-workers and --collector may differ.",
+)
+@click.pass_context
+def train_command(context: click.Context, resume: Path | None, **values: Any) -> None:
+    """Search for the best workflow, training a policy for each one tried (the main job).
+
+    \b
+    Examples:
+      workflow-rl train --n-workers 4 --total-episodes 2000
+      workflow-rl train --workflow op_server,enterprise,defender,op_host,user
+      workflow-rl train --resume runs/2026-11-23-101500-seed0
+    """
+    from workflow_rl import commands
+
+    given = {
+        name
+        for name in values
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    }
+    if resume is None:
+        settings = TrainSettings.from_flat(
+            {name: value for name, value in values.items() if value is not None}
+        )
+        context.exit(commands.train(settings, launched=_LAUNCHED))
+    changes = {name: values[name] for name in given & _MAY_CHANGE_ON_RESUME}
+    context.exit(commands.resume(resume, changes, sorted(given - _MAY_CHANGE_ON_RESUME), launched=_LAUNCHED))
+
+
+@main_group.command("evaluate")
+@click.argument("path", type=click.Path(path_type=Path), metavar="RUN_DIR|POLICY_FILE")
+@click.option("--episodes", default=100, show_default=True, help="Episodes per attacker (at least 2).")
+@click.option("--seed", default=0, show_default=True, help="Seed of the evaluation episodes.")
+@click.option(
+    "--greedy/--sampled", default=False, help="Take the most probable action, or sample as in training."
+)
+@click.option("--n-workers", default=os.cpu_count() or 1, show_default=True, help="Worker processes.")
+@click.option("--collector", default="executor", show_default=True, help="executor or sequential.")
+@click.pass_context
+def evaluate_command(
+    context: click.Context, path: Path, episodes: int, seed: int, greedy: bool, n_workers: int, collector: str
+) -> None:
+    """Evaluate a policy against every attacker at 30, 50 and 100 steps.
+
+    A run directory stands for the run's best policy.
+    """
+    from workflow_rl import commands
+
+    if episodes < 2:
+        raise SettingError(f"--episodes must be at least 2, got {episodes}")
+    if seed < 0:
+        raise SettingError(f"--seed must be at least 0, got {seed}")
+    players = CollectorSettings(collector=collector, n_workers=n_workers)
+    context.exit(commands.evaluate(path, num_episodes=episodes, seed=seed, greedy=greedy, collector=players))
+
+
+def train_program() -> NoReturn:
+    """The train command as a program of its own."""
+    _run(train_command)
+
+
+def main() -> NoReturn:
+    """The `workflow-rl` program."""
+    _run(main_group)
+
+
+def _run(command: click.Command) -> NoReturn:
+    try:
+        code = command.main(standalone_mode=False)
+    except click.ClickException as error:
+        _fail(error.format_message(), 2)
+    except WorkflowRLError as error:
+        _fail(str(error), error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        sys.exit(_INTERRUPTED)
+    sys.exit(code)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    click.echo("error: " + " ".join(message.split()), err=True)
+    sys.exit(code)

@@ -1,0 +1,209 @@
+"""What the commands do, once their options are read: train, resume, evaluate."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from workflow_rl.cage2.scenario import RED_AGENTS
+from workflow_rl.collectors import make_collector
+from workflow_rl.display import RunDisplay
+from workflow_rl.environments import cage2_environment, with_attacker
+from workflow_rl.episode import EnvironmentSpec
+from workflow_rl.errors import EpisodeError, PolicyFileError, RunDirectoryError
+from workflow_rl.evaluate import HORIZONS, Score, evaluate_policy, evaluation_tickets, score
+from workflow_rl.interruption import Interruption
+from workflow_rl.main_job import STATE, SUMMARY, MainJob
+from workflow_rl.policy import load_policy
+from workflow_rl.ppo import torch_device
+from workflow_rl.rollout import make_environment
+from workflow_rl.run_log import CONFIG, RunDirectory
+from workflow_rl.settings import CollectorSettings, SimulatorSettings, TrainSettings
+from workflow_rl.workflow import Workflow
+
+INTERRUPTED = 130
+_ERROR_LOG = "error.log"
+
+
+def train(settings: TrainSettings, *, launched: float) -> int:
+    """Run the main job in a new run directory.
+
+    Args:
+        settings: of the run.
+        launched: when the program started, seconds of the monotonic clock.
+
+    Returns:
+        The exit code: 0, or 130 if it was interrupted.
+
+    Raises:
+        WorkflowRLError: one line for the user.
+    """
+    if settings.search.workflow is not None:
+        Workflow.parse(settings.search.workflow)
+    torch_device(settings.ppo.device)
+    make_environment(cage2_environment(settings.simulator)).close()  # fails before anything is written
+    if settings.run.run_dir is None:
+        name = f"{datetime.now().astimezone():%Y-%m-%d-%H%M%S}-seed{settings.run.seed}"
+        settings = replace(settings, run=replace(settings.run, run_dir=Path("runs") / name))
+    assert settings.run.run_dir is not None
+    directory = RunDirectory.create(settings.run.run_dir)
+    directory.write_json(CONFIG, settings.to_flat())
+    return _run(settings, directory, launched)
+
+
+def resume(path: Path, changes: Mapping[str, Any], ignored: Sequence[str], *, launched: float) -> int:
+    """Go on with an interrupted run.
+
+    Args:
+        path: its directory.
+        changes: settings that may differ from the run's own.
+        ignored: settings that were given and may not; they are named on stderr.
+        launched: as in `train`.
+    """
+    directory = RunDirectory.resume(path)
+    stored = directory.read_json(CONFIG)
+    if (summary := directory.read_json(SUMMARY)) is not None and summary["is_complete"]:
+        raise RunDirectoryError(f"the run in {path} is complete; start another one with another --run-dir")
+    settings = TrainSettings.from_flat({**stored, **changes, "run_dir": path})
+    if ignored:
+        names = ", ".join(ignored)
+        Console(stderr=True).print(
+            f"resuming with the run's own settings; not changed: {names}", highlight=False
+        )
+    return _run(settings, directory, launched)
+
+
+def _run(settings: TrainSettings, directory: RunDirectory, launched: float) -> int:
+    console = Console()
+    environment = cage2_environment(settings.simulator)
+    with (
+        directory,
+        Interruption() as interruption,
+        make_collector(settings.collector, environment) as collector,
+    ):
+        try:
+            with RunDisplay(settings, launched, console) as display:
+                job = MainJob(settings, directory, collector, display, interruption, launched)
+                summary = job.run()
+        except EpisodeError as error:
+            directory.write_bytes(_ERROR_LOG, f"{error}\n\n{error.worker_traceback}".encode())
+            raise EpisodeError(
+                f"{error}; the worker's traceback is in {directory.path / _ERROR_LOG}"
+            ) from error
+    _print_summary(console, directory.path, summary)
+    return 0 if summary["is_complete"] else INTERRUPTED
+
+
+def _print_summary(console: Console, path: Path, summary: Mapping[str, Any]) -> None:
+    def number(value: float | None, digits: int = 1) -> str:
+        return "-" if value is None else f"{value:.{digits}f}"
+
+    lines = [
+        f"{'done' if summary['is_complete'] else 'interrupted'}: {summary['episodes']} episodes in "
+        f"{summary['wall_seconds']:.1f} s; {number(summary['cold_episodes_per_second'])} episodes/s cold, "
+        f"{number(summary['warm_episodes_per_second'])} warm",
+        f"results in {path}",
+    ]
+    if summary["best_workflow"] is not None:
+        kept = "keeps to it" if summary["best_met_threshold"] else "no order reached the compliance threshold"
+        lines.insert(
+            1,
+            f"best workflow {summary['best_workflow']}: reward {number(summary['best_reward'])} "
+            f"± {number(summary['best_reward_standard_error'])}, compliance {number(summary['best_compliance'], 3)} ({kept})",
+        )
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One cell of the evaluation: an attacker and a horizon."""
+
+    red_agent: str
+    horizon: int
+    score: Score
+
+
+def evaluate(path: Path, *, num_episodes: int, seed: int, greedy: bool, collector: CollectorSettings) -> int:
+    """Evaluate a policy against every attacker, at every horizon of the challenge.
+
+    Args:
+        path: a policy file, or a run directory, whose best policy is taken.
+        num_episodes: per attacker; each is played to the longest horizon, and its first steps count for the others.
+        seed: of the evaluation episodes.
+        greedy: take the most probable action instead of sampling.
+        collector: who plays.
+    """
+    file = _policy_file(path)
+    policy, metadata = load_policy(file)
+    try:
+        workflow = Workflow.parse(metadata["workflow"])
+        environment = EnvironmentSpec.of(metadata["environment"]["id"], metadata["environment"]["kwargs"])
+        definition = metadata["compliance"]
+    except KeyError as error:
+        raise PolicyFileError(f"{file} does not say what it was trained for: {error} is missing") from error
+    cells = []
+    with make_collector(collector, environment) as players:
+        for batch, red_agent in enumerate(RED_AGENTS):
+            tickets = evaluation_tickets(
+                with_attacker(environment, red_agent, max(HORIZONS)),
+                policy.snapshot(batch),
+                run_seed=seed,
+                episodes=range(num_episodes),
+                batch=batch,
+                workflow=workflow,
+                greedy=greedy,
+            )
+            episodes = evaluate_policy(players, policy.snapshot(batch), tickets)
+            cells += [
+                Evaluation(red_agent, horizon, score(episodes, workflow, definition, horizon=horizon))
+                for horizon in HORIZONS
+            ]
+    _print_evaluation(Console(), file, workflow, environment, seed, cells)
+    return 0
+
+
+def _policy_file(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    summary = RunDirectory(path).read_json(SUMMARY)
+    if summary is None or summary["best_policy"] is None:
+        raise RunDirectoryError(f"{path} holds no evaluated policy yet; name a policy file instead")
+    return path / summary["best_policy"]
+
+
+def _print_evaluation(
+    console: Console,
+    file: Path,
+    workflow: Workflow,
+    environment: EnvironmentSpec,
+    seed: int,
+    cells: Sequence[Evaluation],
+) -> None:
+    table = Table(
+        title=f"{file.name}: {workflow}\n{environment.id}, {cells[0].score.episodes} episodes each, seed {seed}",
+        caption="± one standard error; shorter horizons are the first steps of the same episodes",
+    )
+    for heading in ("red agent", "steps", "reward", "compliance"):
+        table.add_column(heading, justify="left" if heading == "red agent" else "right")
+    for cell in cells:
+        result = cell.score
+        compliance = (
+            "no fixes"
+            if result.compliance is None
+            else f"{result.compliance:.3f} ± {result.compliance_standard_error:.3f}"
+        )
+        table.add_row(
+            cell.red_agent,
+            str(cell.horizon),
+            f"{result.reward:.2f} ± {result.reward_standard_error:.2f}",
+            compliance,
+        )
+    console.print(table)

@@ -1,0 +1,105 @@
+"""Scores a policy on fresh seeded episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workflow_rl.alignment import Fix, compliance_of, judge_fixes
+from workflow_rl.collectors import Collector
+from workflow_rl.episode import EnvironmentSpec, Episodes, Snapshot, Ticket
+from workflow_rl.seeding import Stream
+from workflow_rl.workflow import Workflow
+
+HORIZONS = (30, 50, 100)
+"""Episode lengths that the challenge scores."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a policy earned over a set of episodes.
+
+    Attributes:
+        episodes: how many.
+        reward: mean return in the simulator's own reward.
+        reward_standard_error: of that mean.
+        compliance: of all fixes, `None` without a fix to judge.
+        compliance_standard_error: of the pooled rate, from the spread between episodes; `None` like the rate.
+    """
+
+    episodes: int
+    reward: float
+    reward_standard_error: float
+    compliance: float | None
+    compliance_standard_error: float | None
+
+
+def evaluation_tickets(
+    environment: EnvironmentSpec,
+    snapshot: Snapshot,
+    *,
+    run_seed: int,
+    episodes: Iterable[int],
+    batch: int,
+    workflow: Workflow | None,
+    greedy: bool = False,
+) -> list[Ticket]:
+    """Tickets for evaluation episodes, which share no random numbers with training."""
+    return [
+        Ticket(
+            run_seed=run_seed,
+            stream=Stream.EVALUATION_EPISODE,
+            episode=episode,
+            environment=environment,
+            version=snapshot.version,
+            batch=batch,
+            workflow=None if workflow is None else workflow.index,
+            greedy=greedy,
+        )
+        for episode in episodes
+    ]
+
+
+def score(episodes: Episodes, workflow: Workflow, definition: str, *, horizon: int | None = None) -> Score:
+    """Score played episodes.
+
+    Args:
+        episodes: at least two.
+        workflow: the order they are judged by.
+        definition: of compliance, see `alignment.judge_fixes`.
+        horizon: count only the first steps. The policy is not told the horizon, so the first 30 steps of a longer
+            episode are an episode of 30 steps.
+    """
+    slices = [
+        slice(s.start, s.stop if horizon is None else min(s.stop, s.start + horizon))
+        for s in episodes.step_slices()
+    ]
+    returns = np.array([episodes.rewards[s].sum(dtype=np.float64) for s in slices])
+    judged = [judge_fixes(episodes.actions[s], episodes.compromised[s], workflow, definition) for s in slices]
+    return Score(
+        episodes=len(returns),
+        reward=float(returns.mean()),
+        reward_standard_error=float(returns.std(ddof=1) / np.sqrt(len(returns))),
+        compliance=compliance_of(judged, definition),
+        compliance_standard_error=_ratio_standard_error(judged),
+    )
+
+
+def _ratio_standard_error(judged: list[NDArray[np.int8]]) -> float | None:
+    """Standard error of (compliant fixes) / (judged fixes), a ratio of sums over episodes (Cochran 1977, 6.4)."""
+    compliant = np.array([np.count_nonzero(j == Fix.COMPLIANT) for j in judged], np.float64)
+    fixes = compliant + [np.count_nonzero(j == Fix.VIOLATING) for j in judged]
+    if not fixes.any():
+        return None
+    residuals = compliant - compliant.sum() / fixes.sum() * fixes
+    return float(np.sqrt(len(fixes) / (len(fixes) - 1) * np.square(residuals).sum()) / fixes.sum())
+
+
+def evaluate_policy(collector: Collector, snapshot: Snapshot, tickets: list[Ticket]) -> Episodes:
+    """Play evaluation tickets, all of one batch."""
+    collector.publish(snapshot)
+    collector.submit(tickets)
+    return collector.collect(tickets[0].batch)

@@ -1,0 +1,31 @@
+"""Ctrl-C, twice: the first asks the run to finish its update and write everything, the second stops it at once."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType, TracebackType
+from typing import Self
+
+
+class Interruption:
+    """While active, SIGINT and SIGTERM set a flag; a second one raises KeyboardInterrupt where the program is."""
+
+    def __init__(self) -> None:
+        self.is_requested = False
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._on_signal)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]  # what signal.signal returned
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002  (signal's signature)
+        if self.is_requested:
+            raise KeyboardInterrupt
+        self.is_requested = True

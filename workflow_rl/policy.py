@@ -1,0 +1,130 @@
+"""The actor and the critic that the learner trains, and the policy files that a run leaves behind.
+
+Torch begins here: workers evaluate a snapshot of the actor with `inference` and never import this module.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from workflow_rl.episode import NetworkShape, Snapshot
+from workflow_rl.errors import PolicyFileError
+
+_ACTOR_OUTPUT_GAIN = 0.01
+"""A nearly uniform policy at the start (Andrychowicz et al. 2021, section 3.2)."""
+
+_METADATA_KEY = "workflow_rl"
+
+
+def _network(num_inputs: int, hidden_size: int, num_outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(num_inputs, hidden_size),
+        nn.Tanh(),
+        nn.Linear(hidden_size, hidden_size),
+        nn.Tanh(),
+        nn.Linear(hidden_size, num_outputs),
+    )
+
+
+def _initialise(network: nn.Sequential, output_gain: float, generator: torch.Generator) -> None:
+    """Orthogonal weights, gain 5/3 before tanh; zero biases."""
+    layers = [layer for layer in network if isinstance(layer, nn.Linear)]
+    for layer in layers:
+        gain = output_gain if layer is layers[-1] else nn.init.calculate_gain("tanh")
+        nn.init.orthogonal_(layer.weight, gain, generator=generator)
+        nn.init.zeros_(layer.bias)
+
+
+class ActorCritic(nn.Module):
+    """Two separate networks with two hidden layers of tanh units each.
+
+    Args:
+        shape: inputs (observation, then context), hidden units and actions.
+        seed: of the initial weights.
+    """
+
+    def __init__(self, shape: NetworkShape, seed: int = 0) -> None:
+        super().__init__()
+        self.shape = shape
+        num_inputs = shape.num_observations + shape.num_context
+        self.actor = _network(num_inputs, shape.hidden_size, shape.num_actions)
+        self.critic = _network(num_inputs, shape.hidden_size, 1)
+        generator = torch.Generator().manual_seed(seed)
+        _initialise(self.actor, _ACTOR_OUTPUT_GAIN, generator)
+        _initialise(self.critic, 1.0, generator)
+
+    def logits(self, inputs: Tensor) -> Tensor:
+        """Unnormalised log-probabilities: inputs (B, O + context) float32 -> (B, A) float32."""
+        result: Tensor = self.actor(inputs)
+        return result
+
+    def values(self, inputs: Tensor) -> Tensor:
+        """Expected scaled return: inputs (B, O + context) float32 -> (B,) float32."""
+        result: Tensor = self.critic(inputs)
+        return result.squeeze(-1)
+
+    def snapshot(self, version: int) -> Snapshot:
+        """The actor's weights for the workers, copied."""
+        parameters = []
+        for layer in self.actor:
+            if isinstance(layer, nn.Linear):
+                parameters += [
+                    layer.weight.detach().T.cpu().numpy().ravel(),
+                    layer.bias.detach().cpu().numpy(),
+                ]
+        return Snapshot(version, self.shape, np.concatenate(parameters))
+
+
+def policy_digest(policy: nn.Module) -> str:
+    """SHA-256 of all weights, hexadecimal: equal if and only if the weights are equal to the last bit."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(policy.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def policy_to_bytes(policy: ActorCritic, metadata: Mapping[str, Any]) -> bytes:
+    """A policy as a safetensors file.
+
+    Args:
+        policy: what to store.
+        metadata: JSON values that say what the policy is for; read back by `load_policy`.
+    """
+    header = {**metadata, "shape": asdict(policy.shape)}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in policy.state_dict().items()}
+    return safetensors.torch.save(tensors, {_METADATA_KEY: json.dumps(header)})
+
+
+def load_policy(path: Path) -> tuple[ActorCritic, dict[str, Any]]:
+    """Read a policy file.
+
+    Returns:
+        The policy, and the metadata it was stored with.
+
+    Raises:
+        PolicyFileError: the file is missing, damaged, or not one of ours.
+    """
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {})[_METADATA_KEY])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
+        policy = ActorCritic(NetworkShape(**header.pop("shape")))
+        policy.load_state_dict(tensors)
+    except FileNotFoundError as error:
+        raise PolicyFileError(f"there is no policy file {path}") from error
+    except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise PolicyFileError(f"{path} is damaged or not a policy of this package ({reason})") from error
+    return policy, header

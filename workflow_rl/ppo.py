@@ -1,0 +1,227 @@
+"""Proximal policy optimisation over whole episodes.
+
+With batches played by the current policy this is PPO (Schulman et al. 2017, equation 7). With batches played by an
+older one (lag > 0) the objective is decoupled (Hilton, Cobbe, Schulman 2022, "Batch size-invariance for policy
+optimization", equation 5): the clip is around the *proximal* policy, the one at the start of the update, and the
+older *behaviour* policy enters as a truncated importance weight only.
+
+Values are computed here, with the critic at the start of the update, rather than by the workers with an older one:
+they are fresher, and a worker evaluates half as much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from workflow_rl.episode import Episodes
+from workflow_rl.errors import SettingError
+from workflow_rl.gae import generalized_advantages
+from workflow_rl.policy import ActorCritic
+from workflow_rl.rollout import context_of
+from workflow_rl.seeding import Stream, generator
+from workflow_rl.settings import PPOSettings
+
+_ADAM_EPSILON = 1e-5  # openai/baselines' value, detail 3 of "The 37 implementation details of PPO" (2022)
+_SMALL = 1e-8
+
+
+@dataclass(frozen=True)
+class UpdateStatistics:
+    """What one update did; means over its gradient steps unless said otherwise.
+
+    Attributes:
+        policy_loss: clipped surrogate objective, negated.
+        value_loss: Huber loss of the scaled return.
+        entropy: of the policy, in nats.
+        approximate_kl: mean of ratio - 1 - log ratio (Schulman 2020, "Approximating KL divergence", k3).
+        clip_fraction: share of steps whose ratio left the clipping range.
+        explained_variance: 1 - Var(return - value) / Var(return), before the update.
+        gradient_norm: before clipping.
+        importance_weight_mean: proximal over behaviour probability, before truncation, mean over the batch.
+        importance_weight_max: the largest of them.
+    """
+
+    policy_loss: float
+    value_loss: float
+    entropy: float
+    approximate_kl: float
+    clip_fraction: float
+    explained_variance: float
+    gradient_norm: float
+    importance_weight_mean: float
+    importance_weight_max: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Samples:
+    """The steps of a batch as the learner sees them; N steps."""
+
+    inputs: Tensor  # (N, O + context) float32
+    actions: Tensor  # (N,) int64
+    advantages: Tensor  # (N,) float32
+    returns: Tensor  # (N,) float32
+    proximal_log_probs: Tensor  # (N,) float32, what the ratio is clipped around
+    weights: Tensor  # (N,) float32, truncated importance weights
+
+    def at(self, rows: Tensor) -> _Samples:
+        return _Samples(
+            self.inputs[rows],
+            self.actions[rows],
+            self.advantages[rows],
+            self.returns[rows],
+            self.proximal_log_probs[rows],
+            self.weights[rows],
+        )
+
+
+def torch_device(name: str) -> torch.device:
+    """The device of that name.
+
+    Raises:
+        SettingError: torch does not know it or cannot use it here.
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise SettingError(f"--device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
+    return device
+
+
+class PPO:
+    """Updates one policy, batch by batch.
+
+    Args:
+        policy: trained in place.
+        settings: hyper-parameters.
+        seed: of the run; with `stream_index` it decides the minibatches.
+        stream_index: tells apart the policies of one run.
+    """
+
+    def __init__(
+        self, policy: ActorCritic, settings: PPOSettings, *, seed: int, stream_index: int = 0
+    ) -> None:
+        self.device = torch_device(settings.device)
+        self.policy = policy.to(self.device)
+        self.settings = settings
+        self.num_updates = 0
+        self._seed = seed
+        self._stream_index = stream_index
+        self._optimizer = torch.optim.Adam(policy.parameters(), settings.learning_rate, eps=_ADAM_EPSILON)
+        torch.set_num_threads(settings.learner_threads)
+
+    def update(
+        self, batch: Episodes, rewards: NDArray[np.float32], *, is_on_policy: bool
+    ) -> UpdateStatistics:
+        """Improve the policy on one batch.
+
+        Args:
+            batch: the episodes.
+            rewards: what to maximise, (N,) float32, unscaled: the environment's reward plus the alignment's.
+            is_on_policy: whether the batch was played by the policy as it is now.
+        """
+        samples, weights, explained_variance = self._prepare(batch, rewards, is_on_policy=is_on_policy)
+        steps = [self._gradient_step(samples.at(rows)) for rows in self._minibatches(batch.num_steps)]
+        self.num_updates += 1
+        means = torch.stack(steps).mean(0).tolist()
+        return UpdateStatistics(
+            *means[:5],
+            explained_variance=explained_variance,
+            gradient_norm=means[5],
+            importance_weight_mean=float(weights.mean()),
+            importance_weight_max=float(weights.max()),
+        )
+
+    @torch.no_grad()
+    def _prepare(
+        self, batch: Episodes, rewards: NDArray[np.float32], *, is_on_policy: bool
+    ) -> tuple[_Samples, Tensor, float]:
+        settings = self.settings
+        inputs, step_rows = self._inputs(batch)
+        values = self.policy.values(inputs).cpu().numpy()
+        has_future = ~batch.terminated if settings.horizon == "truncation" else np.zeros(len(batch), np.bool_)
+        advantages = generalized_advantages(
+            rewards * np.float32(settings.reward_scale),
+            values,
+            batch.lengths,
+            has_future,
+            settings.discount,
+            settings.gae_lambda,
+        )
+        returns = advantages + values[step_rows]
+        if settings.normalize_advantages:
+            advantages = (advantages - advantages.mean()) / (advantages.std() + _SMALL)
+        step_inputs = inputs[torch.from_numpy(step_rows).to(self.device)]
+        actions = self._tensor(batch.actions.astype(np.int64))
+        behaviour = self._tensor(batch.log_probs)
+        if is_on_policy or settings.objective == "coupled":
+            proximal = behaviour
+        else:
+            proximal = _log_probs(self.policy.logits(step_inputs), actions)
+        weights = torch.exp(proximal - behaviour)
+        samples = _Samples(
+            step_inputs,
+            actions,
+            self._tensor(advantages),
+            self._tensor(returns),
+            proximal,
+            weights.clamp(max=settings.importance_weight_cap),
+        )
+        return samples, weights, _explained_variance(values[step_rows], returns)
+
+    def _inputs(self, batch: Episodes) -> tuple[Tensor, NDArray[np.int64]]:
+        """Network inputs of all N + E observations, and which of these rows are followed by a step, (N,)."""
+        observations = self._tensor(batch.observations).float()
+        contexts = np.stack([context_of(ticket) for ticket in batch.tickets])
+        context = self._tensor(np.repeat(contexts, batch.lengths + 1, axis=0))
+        step_rows = np.arange(batch.num_steps) + np.repeat(np.arange(len(batch)), batch.lengths)
+        return torch.cat([observations, context], dim=1), step_rows
+
+    def _tensor(self, array: NDArray[np.generic]) -> Tensor:
+        return torch.from_numpy(array).to(self.device)
+
+    def _minibatches(self, num_steps: int) -> Iterator[Tensor]:
+        """Row numbers of each gradient step: every epoch takes all steps once, in a seeded order."""
+        draws = generator(self._seed, Stream.MINIBATCHES, self._stream_index, self.num_updates)
+        size = self.settings.minibatch_size or num_steps
+        num_minibatches = max(1, round(num_steps / size))
+        for _ in range(self.settings.epochs):
+            for rows in np.array_split(draws.permutation(num_steps), num_minibatches):
+                yield self._tensor(rows)
+
+    def _gradient_step(self, samples: _Samples) -> Tensor:
+        """One step of Adam; returns the statistics of `UpdateStatistics` that belong to it, (6,) float32."""
+        settings = self.settings
+        log_all = self.policy.logits(samples.inputs).log_softmax(-1)
+        log_probs = log_all.gather(-1, samples.actions.unsqueeze(-1)).squeeze(-1)
+        entropy = -(log_all.exp() * log_all).sum(-1).mean()
+        log_ratio = log_probs - samples.proximal_log_probs
+        ratio = log_ratio.exp()
+        clipped = ratio.clamp(1 - settings.clip_range, 1 + settings.clip_range)
+        gain = torch.min(ratio * samples.advantages, clipped * samples.advantages)
+        policy_loss = -(samples.weights * gain).mean()
+        value_loss = nn.functional.huber_loss(self.policy.values(samples.inputs), samples.returns)
+        loss = policy_loss + settings.value_coefficient * value_loss - settings.entropy_coefficient * entropy
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(self.policy.parameters(), settings.max_gradient_norm)
+        self._optimizer.step()
+        with torch.no_grad():
+            kl = (ratio - 1 - log_ratio).mean()
+            clip_fraction = (ratio != clipped).float().mean()
+            return torch.stack([policy_loss, value_loss, entropy, kl, clip_fraction, norm]).detach().cpu()
+
+
+def _log_probs(logits: Tensor, actions: Tensor) -> Tensor:
+    return logits.log_softmax(-1).gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+
+
+def _explained_variance(values: NDArray[np.float32], returns: NDArray[np.float32]) -> float:
+    variance = float(np.var(returns))
+    return 1.0 - float(np.var(returns - values)) / variance if variance > 0 else float("nan")
