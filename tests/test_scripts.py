@@ -282,6 +282,25 @@ class TestWhatIsHandedOn:
         assert checkout.run(TESTS, FAILING="pytest").returncode == 5
 
 
+class TestRealProgram:
+    @pytest.fixture
+    def installed(self, tmp_path: Path) -> Checkout:
+        checkout = Checkout(tmp_path)
+        checkout.add_program("python3", DIARY_PYTHON)
+        (checkout.root / "workflow_rl").symlink_to(PROJECT / "workflow_rl")
+        return checkout
+
+    def test_help_lists_the_flags(self, installed: Checkout) -> None:
+        ended = installed.run(MAIN_JOB, "--help")
+        assert ended.returncode == 0
+        assert "--episodes-per-update" in ended.stdout
+
+    def test_a_flag_given_wins_over_the_main_jobs_setting(self, installed: Checkout) -> None:
+        ended = installed.run(MAIN_JOB, "--n-workers", "0")
+        assert ended.returncode == 2
+        assert "--n-workers must be at least 1, got 0" in ended.stderr.splitlines()[-1]
+
+
 class TestChecks:
     def test_all_checks_run_and_pass(self, checkout: Checkout) -> None:
         ended = checkout.run(CHECKS)
