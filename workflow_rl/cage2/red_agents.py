@@ -113,8 +113,9 @@ def _b_line_target(state: State) -> int:
 def _decide_meander(state: State, chance: Chance) -> Decision:
     """The first of these that is possible: impact, sweep, scan, escalate, exploit.
 
-    Nothing is swept or scanned twice in an episode. There is always something left to do: the Defender's address is known once Enterprise has been swept, and
-    exploiting it never succeeds. Source: meander.py, get_action.
+    Nothing is swept or scanned twice in an episode. There is always something left to do: the Defender's
+    address is known once Enterprise has been swept, and exploiting it never succeeds.
+    Source: meander.py, get_action.
     """
     _learn_from_last_action(state)
     if contains(state.escalated, OP_SERVER):
