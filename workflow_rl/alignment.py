@@ -1,10 +1,10 @@
 """What it means to keep to a workflow: compliance of fixes, and the alignment reward.
 
 A *fix* is a Remove or a Restore. It is judged on the true state before the action: it complies if its host's
-type is the first type in the order that has a compromised host, it violates if another type comes first, and it
-is needless if nothing is compromised. While an episode is played only the bare fact is recorded, which types
-were compromised at each fix (`compromised_types`); all judgements and rewards are computed from it afterwards,
-so one played episode can be judged by any definition, workflow and scheme.
+type is the first type in the order that has a compromised host, it violates if another type comes first, and
+it is needless if nothing is compromised. While an episode is played only the bare fact is recorded, which
+types were compromised at each fix (`compromised_types`); all judgements and rewards are computed from it
+afterwards, so one played episode can be judged by any definition, workflow and scheme.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ def judge_fixes(
         actions: shape (T,) int16.
         compromised: `compromised_types` before each fix, shape (T,) uint8; ignored at other steps.
         workflow: the order to keep to.
-        definition: "reachable" or "any-session", see `AlignmentSettings.compliance`. Under "any-session" a fix
-            while nothing is compromised complies.
+        definition: "reachable" or "any-session", see `AlignmentSettings.compliance`. Under "any-session" a
+            fix while nothing is compromised complies.
 
     Returns:
         `Fix` values, shape (T,) int8.
@@ -134,8 +134,8 @@ def compliance_of(episodes: Sequence[NDArray[np.int8]], definition: str) -> floa
 
     Args:
         episodes: `Fix` values of each episode, shape (T,) int8.
-        definition: under "reachable" the fixes of all episodes are pooled, and the result is `None` if there was
-            none to judge. Under "any-session" it is the mean of the episodes' rates, 0.5 for one without a fix.
+        definition: under "reachable" the fixes of all episodes are pooled, and the result is `None` if there
+            was none to judge. Under "any-session" it is the mean of the episodes' rates, 0.5 without a fix.
     """
     counts = [FixCounts.of(judged) for judged in episodes]
     if definition == "any-session":
@@ -150,17 +150,18 @@ def _violation_reward(judged: NDArray[np.int8], weight: float) -> NDArray[np.flo
 
 
 def _rate_reward(judged: NDArray[np.int8], weight: float) -> NDArray[np.float32]:
-    """`weight` times the change of the running compliance rate; minus 0.2 `weight` for an episode without fixes.
+    """`weight` times the change of the running compliance rate; -0.2 `weight` for an episode without fixes.
 
-    The sum over an episode is `weight` times its final rate, so a single compliant fix at the start earns all.
+    The sum over an episode is `weight` times its final rate, so a single compliant fix at the start earns
+    all.
     """
     compliant = np.cumsum(judged == Fix.COMPLIANT)
     fixes = compliant + np.cumsum(judged == Fix.VIOLATING)
     rate = np.divide(compliant, fixes, out=np.zeros(len(judged)), where=fixes > 0)
-    reward = weight * np.diff(rate, prepend=0.0)
+    reward: NDArray[np.float32] = (weight * np.diff(rate, prepend=0.0)).astype(np.float32)
     if len(judged) and not np.any(judged):
         reward[-1] -= 0.2 * weight
-    return reward.astype(np.float32)
+    return reward
 
 
 SCHEMES = {"violation": _violation_reward, "rate": _rate_reward}

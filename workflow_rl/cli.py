@@ -48,12 +48,9 @@ def _option(group: Any, item: dataclasses.Field[Any]) -> click.Option:
     help_text = rules["help"]
     if not rules["choices"] and (allowed := allowed_values(item)):
         help_text += f" ({allowed})"
-    if kind is bool:
-        names = [f"{flag(item.name)}/--no-{flag(item.name)[2:]}"]
-    else:
-        names = [flag(item.name)]
+    name = flag(item.name)
     return click.Option(
-        [item.name, *names],
+        [item.name, f"{name}/--no-{name[2:]}" if kind is bool else name],
         type=click.Path(path_type=Path) if kind is Path else kind,
         metavar="|".join(rules["choices"]) or None,
         default=item.default,
@@ -95,8 +92,8 @@ def main_group() -> None:
     help="Go on with an interrupted run, with its own settings; only --n-workers and --collector may differ.",
 )
 @click.pass_context
-def train_command(context: click.Context, resume: Path | None, **values: Any) -> None:
-    """Search for the best workflow, training a policy for each one tried (the main job).
+def train_command(context: click.Context, /, resume: Path | None, **values: Any) -> None:
+    r"""Search for the best workflow, training a policy for each one tried (the main job).
 
     \b
     Examples:

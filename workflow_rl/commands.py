@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,12 +19,12 @@ from workflow_rl.episode import EnvironmentSpec
 from workflow_rl.errors import EpisodeError, PolicyFileError, RunDirectoryError
 from workflow_rl.evaluate import HORIZONS, Score, evaluate_policy, evaluation_tickets, score
 from workflow_rl.interruption import Interruption
-from workflow_rl.main_job import STATE, SUMMARY, MainJob
+from workflow_rl.main_job import SUMMARY, MainJob
 from workflow_rl.policy import load_policy
 from workflow_rl.ppo import torch_device
 from workflow_rl.rollout import make_environment
 from workflow_rl.run_log import CONFIG, RunDirectory
-from workflow_rl.settings import CollectorSettings, SimulatorSettings, TrainSettings
+from workflow_rl.settings import CollectorSettings, TrainSettings
 from workflow_rl.workflow import Workflow
 
 INTERRUPTED = 130
@@ -116,7 +115,8 @@ def _print_summary(console: Console, path: Path, summary: Mapping[str, Any]) -> 
         lines.insert(
             1,
             f"best workflow {summary['best_workflow']}: reward {number(summary['best_reward'])} "
-            f"± {number(summary['best_reward_standard_error'])}, compliance {number(summary['best_compliance'], 3)} ({kept})",
+            f"± {number(summary['best_reward_standard_error'])}, "
+            f"compliance {number(summary['best_compliance'], 3)} ({kept})",
         )
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True)
@@ -136,7 +136,8 @@ def evaluate(path: Path, *, num_episodes: int, seed: int, greedy: bool, collecto
 
     Args:
         path: a policy file, or a run directory, whose best policy is taken.
-        num_episodes: per attacker; each is played to the longest horizon, and its first steps count for the others.
+        num_episodes: per attacker; each is played to the longest horizon, and its first steps count for the
+        others.
         seed: of the evaluation episodes.
         greedy: take the most probable action instead of sampling.
         collector: who plays.
@@ -176,7 +177,7 @@ def _policy_file(path: Path) -> Path:
     summary = RunDirectory(path).read_json(SUMMARY)
     if summary is None or summary["best_policy"] is None:
         raise RunDirectoryError(f"{path} holds no evaluated policy yet; name a policy file instead")
-    return path / summary["best_policy"]
+    return path / str(summary["best_policy"])
 
 
 def _print_evaluation(
@@ -187,8 +188,9 @@ def _print_evaluation(
     seed: int,
     cells: Sequence[Evaluation],
 ) -> None:
+    num_episodes = cells[0].score.episodes
     table = Table(
-        title=f"{file.name}: {workflow}\n{environment.id}, {cells[0].score.episodes} episodes each, seed {seed}",
+        title=f"{file.name}: {workflow}\n{environment.id}, {num_episodes} episodes each, seed {seed}",
         caption="± one standard error; shorter horizons are the first steps of the same episodes",
     )
     for heading in ("red agent", "steps", "reward", "compliance"):

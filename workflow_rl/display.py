@@ -102,7 +102,8 @@ class RunDisplay:
     def _line(self, report: UpdateReport) -> str:
         return (
             f"{report.total_episodes}/{self._settings.search.total_episodes} episodes  {report.workflow}  "
-            f"update {report.update}  reward {report.env_reward:.1f}  alignment {report.alignment_reward:.1f}  "
+            f"update {report.update}  reward {report.env_reward:.1f}  "
+            f"alignment {report.alignment_reward:.1f}  "
             f"compliance {_percent(report.compliance)}  episodes/s {self._speed()}  "
             f"collection {report.collection_seconds:.2f} s  update {report.update_seconds:.2f} s  "
             f"left {self._time_left(report)}"

@@ -26,7 +26,7 @@ class EnvironmentSpec:
     kwargs: tuple[tuple[str, Any], ...] = ()
 
     @classmethod
-    def of(cls, id: str, kwargs: Mapping[str, Any]) -> Self:  # noqa: A002  (gymnasium's word)
+    def of(cls, id: str, kwargs: Mapping[str, Any]) -> Self:
         """The spec with its keyword arguments in a fixed order, so that equal specs compare equal."""
         return cls(id, tuple(sorted(kwargs.items())))
 
@@ -88,7 +88,8 @@ class Snapshot:
     Attributes:
         version: unique within a run; grows with every update.
         shape: sizes of the network.
-        parameters: shape (num_parameters,) float32: for each layer its weights, [input, output] in C order, then
+        parameters: shape (num_parameters,) float32: for each layer its weights, [input, output] in C order,
+        then
             its biases. The critic stays with the learner.
     """
 

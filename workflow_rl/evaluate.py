@@ -70,7 +70,8 @@ def score(episodes: Episodes, workflow: Workflow, definition: str, *, horizon: i
         episodes: at least two.
         workflow: the order they are judged by.
         definition: of compliance, see `alignment.judge_fixes`.
-        horizon: count only the first steps. The policy is not told the horizon, so the first 30 steps of a longer
+        horizon: count only the first steps. The policy is not told the horizon, so the first 30 steps of a
+        longer
             episode are an episode of 30 steps.
     """
     slices = [
@@ -89,7 +90,7 @@ def score(episodes: Episodes, workflow: Workflow, definition: str, *, horizon: i
 
 
 def _ratio_standard_error(judged: list[NDArray[np.int8]]) -> float | None:
-    """Standard error of (compliant fixes) / (judged fixes), a ratio of sums over episodes (Cochran 1977, 6.4)."""
+    """Standard error of (compliant fixes) / (judged fixes), a ratio of sums (Cochran 1977, section 6.4)."""
     compliant = np.array([np.count_nonzero(j == Fix.COMPLIANT) for j in judged], np.float64)
     fixes = compliant + [np.count_nonzero(j == Fix.VIOLATING) for j in judged]
     if not fixes.any():

@@ -1,7 +1,7 @@
 """The main job as a script: `python workflow_rl/executor_async_train_workflow_rl.py --help`.
 
-The same as `workflow-rl train`. Nothing is imported unless the file is the program: worker processes import the
-main script again, and must not load torch.
+The same as `workflow-rl train`. Nothing is imported unless the file is the program: worker processes import
+the main script again, and must not load torch.
 """
 
 if __name__ == "__main__":

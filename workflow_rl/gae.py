@@ -1,5 +1,8 @@
-"""Generalised advantage estimation (Schulman et al. 2016, "High-dimensional continuous control using generalized
-advantage estimation", equations 11-16) over whole episodes."""
+"""Generalised advantage estimation over whole episodes.
+
+Source: Schulman et al. 2016, "High-dimensional continuous control using generalized advantage estimation",
+equations 11-16.
+"""
 
 from __future__ import annotations
 

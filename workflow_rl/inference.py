@@ -1,13 +1,15 @@
 """The policy as workers evaluate it: one observation at a time, compiled, without torch.
 
 Bit identity asks for more than the right formula. Batched matrix products give last bits that depend on which
-rows share a call, and the C library's `exp` and `tanh` differ between machines. Here every sum is taken in the
-order of the inputs (the loop over outputs is the one that vectorises), and exp, log and tanh are our own, made of
-IEEE additions, multiplications and divisions, which are exact everywhere. No fastmath, hence no fused
-multiply-add. The same row then gives the same action and log-probability on every processor, alone or among others.
+rows share a call, and the C library's `exp` and `tanh` differ between machines. Here every sum is taken in
+the order of the inputs (the loop over outputs is the one that vectorises), and exp, log and tanh are our own,
+made of IEEE additions, multiplications and divisions, which are exact everywhere. No fastmath, hence no fused
+multiply-add. The same row then gives the same action and log-probability on every processor, alone or among
+others.
 
-Inputs that are zero are skipped, which changes no bit and saves most of the first layer on binary observations.
-The context (the workflow's one-hot) is constant in an episode, so its share of the first layer is summed once.
+Inputs that are zero are skipped, which changes no bit and saves most of the first layer on binary
+observations. The context (the workflow's one-hot) is constant in an episode, so its share of the first layer
+is summed once.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ def _exp_of_negative(x: Any) -> Any:
 
 @compiled
 def _tanh(x: Any) -> Any:
-    """tanh(x) in float32: the rational approximation of Eigen's ptanh, error a few ulp, exact +-1 when saturated."""
+    """tanh(x) in float32: the rational approximation of Eigen's ptanh, error a few ulp."""
     x = min(max(x, np.float32(-7.90531110763549805)), np.float32(7.90531110763549805))
     s = x * x
     p = np.float32(-2.76076847742355e-16)
@@ -118,7 +120,7 @@ def begin_episode(layers: Any, context: Any, first: Any) -> None:
 def compute_logits(
     layers: Any, first: Any, observation: Any, hidden1: Any, hidden2: Any, logits: Any
 ) -> None:
-    """The network's output for one observation, written to `logits` (A,); `hidden1`, `hidden2` are work space."""
+    """The network's output for one observation, written to `logits` (A,)."""
     hidden1[:] = first
     _accumulate(hidden1, observation, layers[0])
     for j in range(len(hidden1)):
@@ -168,7 +170,7 @@ def act(
     key: Any,
     step: int,
 ) -> Any:
-    """(action, log-probability) for one observation; `workspace` is (hidden1, hidden2, logits, exponentials)."""
+    """(action, log-probability) of a step; `workspace` is (hidden1, hidden2, logits, exponentials)."""
     hidden1, hidden2, logits, exponentials = workspace
     compute_logits(layers, first, observation, hidden1, hidden2, logits)
     return choose_action(logits, exponentials, greedy, key, step)

@@ -1,4 +1,4 @@
-"""Ctrl-C, twice: the first asks the run to finish its update and write everything, the second stops it at once."""
+"""Ctrl-C: the first asks the run to finish its update and write everything, the second stops it at once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Self
 
 
 class Interruption:
-    """While active, SIGINT and SIGTERM set a flag; a second one raises KeyboardInterrupt where the program is."""
+    """While active, SIGINT and SIGTERM set a flag; a second one raises KeyboardInterrupt."""
 
     def __init__(self) -> None:
         self.is_requested = False

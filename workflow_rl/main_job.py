@@ -1,8 +1,8 @@
 """The main job: choose a workflow, train it, evaluate it, tell the search, until the episodes are spent.
 
-Everything a run produces is in its directory. The state from which a run is resumed is written after every order;
-training an order is a pure function of that state, so a resumed run repeats the order that was cut off and ends
-with the same weights as one that was never stopped.
+Everything a run produces is in its directory. The state from which a run is resumed is written after every
+order; training an order is a pure function of that state, so a resumed run repeats the order that was cut off
+and ends with the same weights as one that was never stopped.
 """
 
 from __future__ import annotations
@@ -275,7 +275,7 @@ class MainJob:
     def _finish_order(
         self, suggestion: Suggestion, policy: ActorCritic, evaluation: Score, num_episodes: int
     ) -> None:
-        """Store what an order came to; the state is written last, so that a run cut off before repeats the order."""
+        """Store what an order came to, the state last: a run cut off before then repeats the order."""
         progress = self._progress
         trial = len(progress.policies)
         threshold = self._settings.search.compliance_threshold

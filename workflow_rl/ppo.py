@@ -1,12 +1,12 @@
 """Proximal policy optimisation over whole episodes.
 
-With batches played by the current policy this is PPO (Schulman et al. 2017, equation 7). With batches played by an
-older one (lag > 0) the objective is decoupled (Hilton, Cobbe, Schulman 2022, "Batch size-invariance for policy
-optimization", equation 5): the clip is around the *proximal* policy, the one at the start of the update, and the
-older *behaviour* policy enters as a truncated importance weight only.
+With batches played by the current policy this is PPO (Schulman et al. 2017, equation 7). With batches played
+by an older one (lag > 0) the objective is decoupled (Hilton, Cobbe, Schulman 2022, "Batch size-invariance for
+policy optimization", equation 5): the clip is around the *proximal* policy, the one at the start of the
+update, and the older *behaviour* policy enters as a truncated importance weight only.
 
-Values are computed here, with the critic at the start of the update, rather than by the workers with an older one:
-they are fresher, and a worker evaluates half as much.
+Values are computed here, with the critic at the start of the update, rather than by the workers with an older
+one: they are fresher, and a worker evaluates half as much.
 """
 
 from __future__ import annotations
@@ -130,10 +130,15 @@ class PPO:
         steps = [self._gradient_step(samples.at(rows)) for rows in self._minibatches(batch.num_steps)]
         self.num_updates += 1
         means = torch.stack(steps).mean(0).tolist()
+        policy_loss, value_loss, entropy, approximate_kl, clip_fraction, gradient_norm = means
         return UpdateStatistics(
-            *means[:5],
+            policy_loss=policy_loss,
+            value_loss=value_loss,
+            entropy=entropy,
+            approximate_kl=approximate_kl,
+            clip_fraction=clip_fraction,
             explained_variance=explained_variance,
-            gradient_norm=means[5],
+            gradient_norm=gradient_norm,
             importance_weight_mean=float(weights.mean()),
             importance_weight_max=float(weights.max()),
         )

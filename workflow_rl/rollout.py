@@ -1,8 +1,9 @@
 """The only code that plays episodes.
 
 A `Player` lives in one process (the learner's, or a worker's), builds each environment once and keeps it, and
-plays tickets with the snapshot they name. What an episode contains depends on its ticket and its snapshot alone:
-the environment is seeded by the ticket at every reset, and each action's random number belongs to (episode, step).
+plays tickets with the snapshot they name. What an episode contains depends on its ticket and its snapshot
+alone: the environment is seeded by the ticket at every reset, and each action's random number belongs to
+(episode, step).
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ import os
 import time
 import traceback
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from workflow_rl.alignment import FIXED_TYPE, compromised_types
+from workflow_rl.alignment import FIXED_TYPE, HasRedAccess, compromised_types
 from workflow_rl.episode import EnvironmentSpec, Episodes, NetworkShape, Snapshot, Ticket
 from workflow_rl.errors import EpisodeError, SettingError, WorkflowRLError
 from workflow_rl.inference import Actor
@@ -106,6 +107,10 @@ class Player:
         return self._environments[spec]
 
 
+def _compromised_types(environment: Environment) -> int:
+    return compromised_types(cast(HasRedAccess, environment.unwrapped).red_access())
+
+
 def _play_episode(environment: Environment, ticket: Ticket, actor: Actor) -> Episodes:
     started = time.monotonic()
     key = episode_key(ticket.run_seed, ticket.stream, ticket.episode)
@@ -113,18 +118,21 @@ def _play_episode(environment: Environment, ticket: Ticket, actor: Actor) -> Epi
     judged = ticket.workflow is not None
     observation, _ = environment.reset(seed=int(environment_seed(key)))
     observations = [observation]
-    actions, log_probs, rewards, compromised = [], [], [], []
+    actions: list[int] = []
+    log_probs: list[float] = []
+    rewards: list[float] = []
+    compromised: list[int] = []
     terminated = truncated = False
     while not (terminated or truncated):
         action, log_prob = actor.act(np.asarray(observation, np.float32), len(actions))
         # The true state costs time, so it is asked for only where compliance needs it: before a fix.
         is_fix = judged and FIXED_TYPE[action] >= 0
-        compromised.append(compromised_types(environment.unwrapped.red_access()) if is_fix else 0)  # type: ignore[attr-defined]
+        compromised.append(_compromised_types(environment) if is_fix else 0)
         observation, reward, terminated, truncated, _ = environment.step(action)
         observations.append(observation)
         actions.append(action)
         log_probs.append(log_prob)
-        rewards.append(reward)
+        rewards.append(float(reward))
     binary = isinstance(environment.observation_space, spaces.MultiBinary)
     return Episodes(
         tickets=(ticket,),

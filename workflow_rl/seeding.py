@@ -56,7 +56,8 @@ def _hash3(run_seed: np.uint64, stream: np.uint64, episode: np.uint64) -> np.uin
 
 def episode_key(run_seed: int, stream: Stream, episode: int) -> np.uint64:
     """The 64-bit key of an episode: all its randomness is counted from here."""
-    return np.uint64(_hash3(np.uint64(run_seed), np.uint64(stream), np.uint64(episode)))  # numba returns an int
+    key = _hash3(np.uint64(run_seed), np.uint64(stream), np.uint64(episode))
+    return np.uint64(key)  # compiled code returns a Python int, which would come back to it as a signed one
 
 
 @compiled

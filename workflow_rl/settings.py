@@ -18,7 +18,7 @@ from workflow_rl.errors import SettingError
 
 def _setting(
     default: Any,
-    help: str,  # noqa: A002  (the word that every command-line library uses)
+    help: str,
     *,
     minimum: float | None = None,
     maximum: float | None = None,
@@ -109,8 +109,8 @@ class SearchSettings(_Group):
     )
     stop_rule: str = _setting(
         "threshold",
-        "When an order's training ends before its episodes are spent. threshold: at the first batch that reaches "
-        "the compliance threshold, or on a plateau. plateau: only when patience runs out.",
+        "When an order's training ends before its episodes are spent. threshold: at the first batch that "
+        "reaches the compliance threshold, or on a plateau. plateau: only when patience runs out.",
         choices=("threshold", "plateau"),
     )
     patience_updates: int = _setting(
@@ -243,7 +243,7 @@ class TrainSettings:
         known = {item.name for group in groups() for item in fields(group)}
         if unknown := sorted(set(values) - known):
             raise SettingError(f"unknown setting {unknown[0]!r}; workflow-rl train --help lists them all")
-        built = {
+        built: dict[str, Any] = {
             name: group(**{item.name: values[item.name] for item in fields(group) if item.name in values})
             for name, group in _group_types().items()
         }

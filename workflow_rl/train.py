@@ -3,9 +3,9 @@
     batch u      holds the next `episodes_per_update` episodes, all of them, in index order
     played with  the snapshot after max(0, u - lag) updates
 
-Both are arithmetic, so which policy plays which episode never depends on timing. At lag 0 workers wait for the
-learner; at lag 1 they play batch u + 1 while the learner updates on batch u. When training is to end, the batches
-already handed out are still learnt from: nothing that was played is dropped.
+Both are arithmetic, so which policy plays which episode never depends on timing. At lag 0 workers wait for
+the learner; at lag 1 they play batch u + 1 while the learner updates on batch u. When training is to end, the
+batches already handed out are still learnt from: nothing that was played is dropped.
 """
 
 from __future__ import annotations

@@ -5,11 +5,12 @@
     publish(snapshot) -> file per version    - - - - > read when a ticket first names the version
     collect(batch)  <- episodes, index order <--------  whole episodes, as flat arrays
 
-Workers take the next chunk as soon as they are free, of whatever batch: nobody waits for the slowest at a step, nor
-at an update (the training loop submits batch u + lag before it collects batch u).
+Workers take the next chunk as soon as they are free, of whatever batch: nobody waits for the slowest at a
+step, nor at an update (the training loop submits batch u + lag before it collects batch u).
 
 One worker's abrupt death breaks the whole pool: every pending future fails and the other workers are ended
-(`concurrent/futures/process.py`, `_terminate_broken`). An episode is a pure function of its ticket, so recovery is
+(`concurrent/futures/process.py`, `_terminate_broken`). An episode is a pure function of its ticket, so
+recovery is
 simple: a new pool, and the unfinished tickets again.
 """
 
@@ -82,7 +83,7 @@ class ExecutorCollector:
             self._batches.setdefault(ticket.batch, []).append(_Chunk(chunk, self._call(chunk)))
 
     def collect(self, batch: int) -> Episodes:
-        """Wait for a batch. Chunks are awaited in index order, which costs nothing: all of them are needed."""
+        """Wait for a batch."""
         parts = [self._result(chunk) for chunk in self._batches[batch]]
         del self._batches[batch]
         in_order = sorted(parts, key=lambda part: part.tickets[0].episode)
@@ -165,7 +166,7 @@ def _has_finished(future: Future[Episodes]) -> bool:
 
 @contextmanager
 def _one_thread_per_worker() -> Iterator[None]:
-    """Numerical libraries in workers get one thread each; they read these variables when they are first loaded."""
+    """Numerical libraries in workers get one thread each; they read these variables when first loaded."""
     before = {name: os.environ.get(name) for name in _THREAD_COUNTS}
     os.environ.update(dict.fromkeys(_THREAD_COUNTS, "1"))
     try:

@@ -1,12 +1,16 @@
 """What a collector promises; `tests/collectors/test_contract.py` holds every collector to it.
 
-1. `collect(b)` returns every episode submitted for batch b, no other, sorted by episode index. Nothing is taken
+1. `collect(b)` returns every episode submitted for batch b, no other, sorted by episode index. Nothing is
+taken
    first come, nothing is dropped: first-come batches over-represent short episodes.
-2. An episode's content depends on its ticket and the snapshot it names, not on the collector, the number of workers
+2. An episode's content depends on its ticket and the snapshot it names, not on the collector, the number of
+workers
    or the timing.
-3. `submit` and `publish` return at once; episodes are played as soon as there is somebody free to play them, whether
+3. `submit` and `publish` return at once; episodes are played as soon as there is somebody free to play them,
+whether
    or not anybody is waiting in `collect`.
-4. An environment that raises is reported as `EpisodeError`: episode, seed, workflow, version, worker's traceback.
+4. An environment that raises is reported as `EpisodeError`: episode, seed, workflow, version, worker's
+traceback.
 5. `close` may be called twice and leaves no process behind.
 """
 

@@ -1,7 +1,8 @@
 """Imported once by the fork server before any worker exists, so that all workers inherit it.
 
-Unlike any other module this one works at import: it loads the compiled policy from numba's cache (or compiles it).
-Workers forked from here share those pages and start in milliseconds; without it each would load them anew.
+Unlike any other module this one works at import: it loads the compiled policy from numba's cache (or compiles
+it). Workers forked from here share those pages and start in milliseconds; without it each would load them
+anew.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Hands policy weights to the workers of one machine: a small file per version.
 
-The learner writes each version once; a worker reads it when the first ticket names it. Files in memory (`/dev/shm`
-where there is one) rather than `multiprocessing.shared_memory`: its resource tracker unlinks segments that other
-processes still use (cpython issue 82300), and 80 kB a version do not need more.
+The learner writes each version once; a worker reads it when the first ticket names it. Files in memory
+(`/dev/shm` where there is one) rather than `multiprocessing.shared_memory`: its resource tracker unlinks
+segments that other processes still use (cpython issue 82300), and 80 kB a version do not need more.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ _snapshots: SnapshotReader | None = None
 
 def start(snapshot_directory: Path) -> None:
     """Prepare a fresh worker process (the pool's initializer)."""
-    global _snapshots  # noqa: PLW0603  (one per process: a pool's calls share nothing else)
+    global _snapshots
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
     )  # Ctrl-C reaches the whole terminal group; the parent decides
