@@ -30,8 +30,9 @@ _CACHE = _is_cache_writable()
 def compiled(function: _Function) -> _Function:
     """Decorator of every compiled function. Types are checked as if it were not there.
 
-    Compiled functions may call each other and hold no Python objects; they are inlined where that pays.
+    Compiled functions may call each other and hold no Python objects; they are inlined where that pays, and
+    other threads of Python go on while they run.
     Floating point follows IEEE 754 to the letter (numba's `fastmath` stays off), so results are the same on
     every machine.
     """
-    return cast(_Function, njit(cache=_CACHE)(function))
+    return cast(_Function, njit(cache=_CACHE, nogil=True)(function))

@@ -233,3 +233,14 @@ def test_it_is_an_environment_gymnasium_can_make():
         "Cage2Test-v0", num_envs=4, vectorization_mode="vector_entry_point", max_steps=5
     )
     assert envs.reset(seed=1)[0].shape == (4, 52)
+
+
+def test_states_for_compiled_code_have_the_environments_settings():
+    env = Cage2Env("RedMeanderAgent", max_steps=30, rules="leaderboard", scan_memory=True)
+    state = env.new_states(2)[1]
+    assert (state["red_agent"], state["max_steps"], state["is_leaderboard"]) == (1, 30, True)
+    assert (state["has_scan_memory"], state["has_decoy_memory"], state["is_corrected"]) == (
+        True,
+        False,
+        False,
+    )

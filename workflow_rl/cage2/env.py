@@ -125,6 +125,10 @@ class Cage2Env(gymnasium.Env[NDArray[np.int8], np.int64]):
         self._steps_left -= 1
         return self._bits[0].copy(), self._rewards.item(), False, self._steps_left == 0, {}
 
+    def new_states(self, count: int) -> NDArray[np.void]:
+        """States for compiled code that plays under this environment's settings, (count,) `state.STATE`."""
+        return new_states(self.settings, count)
+
     def red_access(self) -> NDArray[np.int8]:
         """Red's true hold on each host, hidden from blue.
 
