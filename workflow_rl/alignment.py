@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workflow_rl.cage2.scenario import ACTION_NAMES, HOST_NAMES, HOST_TYPES
+from workflow_rl.compilation import compiled
 from workflow_rl.errors import SettingError
 from workflow_rl.workflow import NUM_HOST_TYPES, HostType, Workflow
 
@@ -56,17 +57,22 @@ def _fixed_types() -> NDArray[np.int8]:
 FIXED_TYPE: NDArray[np.int8] = _fixed_types()
 """Host type that each action fixes, shape (145,) int8; -1 for actions that fix nothing."""
 
-_TYPE_BIT = np.array([1 << t for t in HOST_TYPES], np.uint8)
+_TYPE_BIT = np.array([1 << t for t in HOST_TYPES], np.int64)
 _TYPE_BIT[PERMANENT_FOOTHOLD] = FOOTHOLD_BIT
 
 
+@compiled
 def compromised_types(red_access: NDArray[np.int8]) -> int:
     """The set of compromised host types as bits: bit t for type t, bit 5 for the permanent foothold on User0.
 
     Args:
         red_access: shape (13,) int8, see `HasRedAccess`.
     """
-    return int(np.bitwise_or.reduce(_TYPE_BIT[red_access > 0], initial=0))
+    types = 0
+    for host in range(len(red_access)):
+        if red_access[host] > 0:
+            types |= _TYPE_BIT[host]
+    return types
 
 
 def _first_types(workflow: Workflow, definition: str) -> NDArray[np.int8]:

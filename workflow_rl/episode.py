@@ -16,6 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workflow_rl.seeding import Stream
+from workflow_rl.workflow import NUM_HOST_TYPES, Workflow
+
+WORKFLOW_CONTEXT = NUM_HOST_TYPES * NUM_HOST_TYPES
+"""Length of the context that tells the policy its workflow: the flattened one-hot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,13 @@ class Ticket:
     def __str__(self) -> str:
         workflow = "" if self.workflow is None else f", workflow {self.workflow}"
         return f"episode {self.episode} (run seed {self.run_seed}{workflow}, policy version {self.version})"
+
+
+def context_of(ticket: Ticket) -> NDArray[np.float32]:
+    """What the policy is told for a whole episode: the workflow's one-hot, (25,) float32, or nothing."""
+    if ticket.workflow is None:
+        return np.empty(0, np.float32)
+    return Workflow.from_index(ticket.workflow).one_hot().ravel()
 
 
 @dataclass(frozen=True, slots=True)

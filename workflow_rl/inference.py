@@ -190,7 +190,7 @@ class Actor:
             shape.num_actions,
         )
         self._first = np.empty(shape.hidden_size, np.float32)
-        self._workspace = (
+        self.workspace = (
             np.empty(shape.hidden_size, np.float32),
             np.empty(shape.hidden_size, np.float32),
             np.empty(shape.num_actions, np.float32),
@@ -219,13 +219,13 @@ class Actor:
             step: position in the episode; with the key it fixes the random number.
         """
         action, log_prob = act(
-            self.layers, self._first, observation, self._workspace, self._greedy, self._key, step
+            self.layers, self._first, observation, self.workspace, self._greedy, self._key, step
         )
         return action, log_prob
 
     def logits(self, observation: NDArray[np.float32]) -> NDArray[np.float32]:
         """The network's output, shape (num_actions,) float32."""
-        hidden1, hidden2, logits, _ = self._workspace
+        hidden1, hidden2, logits, _ = self.workspace
         compute_logits(self.layers, self._first, observation, hidden1, hidden2, logits)
         return logits.copy()
 

@@ -19,11 +19,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from workflow_rl.episode import Episodes
+from workflow_rl.episode import Episodes, context_of
 from workflow_rl.errors import SettingError
 from workflow_rl.gae import generalized_advantages
 from workflow_rl.policy import ActorCritic
-from workflow_rl.rollout import context_of
 from workflow_rl.seeding import Stream, generator
 from workflow_rl.settings import PPOSettings
 

@@ -11,7 +11,9 @@ from __future__ import annotations
 import os
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import groupby
 from typing import Any, cast
 
 import gymnasium
@@ -20,16 +22,22 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from workflow_rl.alignment import FIXED_TYPE, HasRedAccess, compromised_types
-from workflow_rl.episode import EnvironmentSpec, Episodes, NetworkShape, Snapshot, Ticket
+from workflow_rl.cage2.env import Cage2Env
+from workflow_rl.compiled_rollout import play_compiled
+from workflow_rl.episode import (
+    WORKFLOW_CONTEXT,
+    EnvironmentSpec,
+    Episodes,
+    NetworkShape,
+    Snapshot,
+    Ticket,
+    context_of,
+)
 from workflow_rl.errors import EpisodeError, SettingError, WorkflowRLError
 from workflow_rl.inference import Actor
 from workflow_rl.seeding import environment_seed, episode_key
-from workflow_rl.workflow import NUM_HOST_TYPES, Workflow
 
 Environment = gymnasium.Env[NDArray[Any], Any]
-
-WORKFLOW_CONTEXT = NUM_HOST_TYPES * NUM_HOST_TYPES
-"""Length of the context that tells the policy its workflow: the flattened one-hot."""
 
 
 def make_environment(spec: EnvironmentSpec) -> Environment:
@@ -56,13 +64,6 @@ def network_shape(environment: Environment, *, hidden_size: int, has_workflow: b
     )
 
 
-def context_of(ticket: Ticket) -> NDArray[np.float32]:
-    """What the policy is told for a whole episode: the workflow's one-hot, (25,) float32, or nothing."""
-    if ticket.workflow is None:
-        return np.empty(0, np.float32)
-    return Workflow.from_index(ticket.workflow).one_hot().ravel()
-
-
 class Player:
     """Plays tickets in this process; environments and actors are kept between calls."""
 
@@ -82,16 +83,37 @@ class Player:
         """
         if self._actor is None or self._actor.version != snapshot.version:
             self._actor = Actor(snapshot)
-        return Episodes.concatenate([self._play_one(ticket, self._actor) for ticket in tickets])
+        groups = groupby(tickets, key=lambda ticket: ticket.environment)
+        return Episodes.concatenate([self._play_group(tuple(group), self._actor) for _, group in groups])
 
     def close(self) -> None:
         """Close the environments. Idempotent."""
         while self._environments:
             self._environments.popitem()[1].close()
 
-    def _play_one(self, ticket: Ticket, actor: Actor) -> Episodes:
+    def _play_group(self, tickets: Sequence[Ticket], actor: Actor) -> Episodes:
+        """Play tickets of one environment."""
+        with self._blaming(tickets[0]):
+            environment = self._environment(tickets[0].environment)
+        if isinstance(environment.unwrapped, Cage2Env):
+            return play_compiled(environment.unwrapped, tickets, actor)
+        episodes = []
+        for ticket in tickets:
+            with self._blaming(ticket):
+                environment = self._environment(ticket.environment)
+                episodes.append(_play_episode(environment, ticket, actor))
+        return Episodes.concatenate(episodes)
+
+    def _environment(self, spec: EnvironmentSpec) -> Environment:
+        if spec not in self._environments:
+            self._environments[spec] = make_environment(spec)
+        return self._environments[spec]
+
+    @contextmanager
+    def _blaming(self, ticket: Ticket) -> Iterator[None]:
+        """Report whatever the environment raises as the failure of this ticket."""
         try:
-            return _play_episode(self._environment(ticket.environment), ticket, actor)
+            yield
         except WorkflowRLError:
             raise
         except Exception as error:
@@ -100,11 +122,6 @@ class Player:
                 f"{ticket.environment.id} raised {type(error).__name__}: {error} while playing {ticket}",
                 traceback.format_exc(),
             ) from error
-
-    def _environment(self, spec: EnvironmentSpec) -> Environment:
-        if spec not in self._environments:
-            self._environments[spec] = make_environment(spec)
-        return self._environments[spec]
 
 
 def _compromised_types(environment: Environment) -> int:

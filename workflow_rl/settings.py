@@ -81,11 +81,21 @@ class SimulatorSettings(_Group):
 
     title: ClassVar[str] = "Simulator"
 
-    simulator: str = _setting("cyborg", "cyborg: the reference simulator (csle-cyborg).", choices=("cyborg",))
+    simulator: str = _setting(
+        "native",
+        "native: ours, compiled, thousands of times faster. cyborg: the reference simulator (csle-cyborg).",
+        choices=("native", "cyborg"),
+    )
     red_agent: str = _setting(
         "B_lineAgent",
         "The attacker.",
         choices=("B_lineAgent", "RedMeanderAgent", "SleepAgent"),
+    )
+    rules: str = _setting(
+        "2.1",
+        "2.1: CybORG at its last commit, which csle-cyborg is a port of. leaderboard: the commit that CAGE "
+        "Challenge 2 was scored on; native simulator only.",
+        choices=("2.1", "leaderboard"),
     )
     max_steps: int = _setting(100, "Steps of an episode; the simulator itself never ends one.", minimum=1)
 

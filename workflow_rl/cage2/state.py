@@ -82,7 +82,7 @@ def _source_digest() -> str:
     return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
 
 
-PerHost = (np.int16, (NUM_HOSTS,))
+_PER_HOST = (np.int16, (NUM_HOSTS,))
 
 STATE = np.dtype(
     (
@@ -101,15 +101,15 @@ STATE = np.dtype(
                 ("key", np.uint64),  # a hash of the seed, from which all chances are counted
                 ("step", np.int32),  # steps taken
                 # the network
-                ("decoys", *PerHost),  # sets of decoys
-                ("privileged_sessions", *PerHost),  # red's root or SYSTEM sessions
-                ("removable_sessions", *PerHost),  # red's user sessions that a detection has given away
-                ("hidden_sessions", *PerHost),  # red's other user sessions
+                ("decoys", *_PER_HOST),  # sets of decoys
+                ("privileged_sessions", *_PER_HOST),  # red's root or SYSTEM sessions
+                ("removable_sessions", *_PER_HOST),  # red's user sessions that a detection has given away
+                ("hidden_sessions", *_PER_HOST),  # red's other user sessions
                 ("infected", np.int32),  # hosts with a malware file
                 ("restored", np.int32),  # hosts restored at least once
                 ("is_service_stopped", np.bool_),  # the OTService of Op_Server0
                 # what red knows
-                ("known_ports", *PerHost),  # sets of exploitable ports; empty before a scan found any
+                ("known_ports", *_PER_HOST),  # sets of exploitable ports; empty before a scan found any
                 ("known_addresses", np.int32),
                 ("known_hosts", np.int32),  # hosts it can name
                 ("known_subnets", np.int32),  # a set of subnets
@@ -130,7 +130,7 @@ STATE = np.dtype(
                 # what blue sees
                 ("activity", np.int8),  # of this step, on at most one host
                 ("activity_host", np.int8),
-                ("compromise", *PerHost),  # what blue believes
+                ("compromise", *_PER_HOST),  # what blue believes
                 ("seen_scanned", np.int32),  # hosts that ever showed a scan
                 ("last_scanned", np.int8),  # the last host that did
                 # numba looks compiled code up by the types of its arguments and by the file of the outermost
