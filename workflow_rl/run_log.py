@@ -253,7 +253,6 @@ class RunDirectory:
         self._open_logs.clear()
         if self._summary_writer is not None:
             self._summary_writer.close()
-            self._summary_writer = None
 
     def __enter__(self) -> Self:
         return self
