@@ -220,6 +220,13 @@ def test_equal_exact_rewards_have_a_belief() -> None:
     assert belief.standard_deviation[100] > 0.1
 
 
+def test_the_smoothest_landscape_is_no_warning() -> None:
+    """Its l is below the bound, which holds; scikit-learn would warn, and a warning fails a test here."""
+    belief = posterior([Observation(w, float(w.ranks[0]), 0.0) for w in WORKFLOWS])
+    assert belief.length_scale_inverse == pytest.approx(LENGTH_SCALE_INVERSE_BOUNDS[0], rel=1e-3)
+    np.testing.assert_allclose(belief.mean, RANKS[:, 0], atol=0.01)
+
+
 def test_units_of_reward_do_not_matter() -> None:
     observations = observe(landscape(12), 15, seed=13, noise=1.0)
     changed = [Observation(o.workflow, 1000 * o.reward + 7, 1000 * o.standard_error) for o in observations]

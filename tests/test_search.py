@@ -18,6 +18,7 @@ from workflow_rl.search import (
     OrderSearch,
     Suggestion,
     chances_to_be_learnt,
+    equally_high,
     exploration_weight,
     upper_confidence_bounds,
 )
@@ -167,6 +168,11 @@ def test_ties_are_broken_by_seed() -> None:
     suggested = {search_with(result(0), result(119), seed=seed).suggest().workflow for seed in range(20)}
     assert len(suggested) > 3
     assert len({workflow.kendall_distance(WORKFLOWS[0]) for workflow in suggested}) == 1
+
+
+def test_values_that_differ_by_rounding_are_equally_high() -> None:
+    values = np.array([-60.0, -50.0, np.nextafter(-50.0, -60.0), -50.1])
+    assert equally_high(values, tolerance=1e-9).tolist() == [False, True, True, False]
 
 
 def test_state_survives_a_json_file_in_the_middle() -> None:

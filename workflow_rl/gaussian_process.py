@@ -19,6 +19,7 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,7 @@ from scipy.optimize import minimize
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Hyperparameter, Kernel, NormalizedKernelMixin
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
+from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]  # comes with scikit-learn
 
 from workflow_rl.workflow import NUM_HOST_TYPES, Workflow, all_workflows
 
@@ -181,7 +182,7 @@ def posterior(observations: Sequence[Observation]) -> OrderPosterior:
     ranks = np.array([o.workflow.ranks for o in observations], np.float64)
     # One thread: matrices this small only wait for each other's threads (tenfold while workers are busy), and
     # the last bits of the belief must not depend on the number of threads.
-    with threadpool_limits(limits=1, user_api="blas"), warnings.catch_warnings():
+    with _loaded_libraries().limit(limits=1, user_api="blas"), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a bound that holds is doing its work
         model.fit(ranks, (rewards - centre) / scale)
         mean, standard_deviation = model.predict(_ALL_RANKS, return_std=True)
@@ -193,6 +194,12 @@ def posterior(observations: Sequence[Observation]) -> OrderPosterior:
         signal_standard_deviation=float(scale * np.sqrt(signal.constant_value)),
         length_scale_inverse=float(mallows.length_scale_inverse),
     )
+
+
+@cache
+def _loaded_libraries() -> ThreadpoolController:
+    """The threaded libraries that numpy and scipy loaded; looking for them takes as long as a posterior."""
+    return ThreadpoolController()
 
 
 def _centre_and_scale(rewards: Float64Array, noise_variances: Float64Array) -> tuple[float, float]:

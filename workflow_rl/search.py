@@ -116,8 +116,8 @@ class OrderSearch:
         belief = posterior(self._results)
         bounds = upper_confidence_bounds(belief, weight)
         promises = (bounds - bounds.min()) * chances_to_be_learnt(self._results, weight)
-        tolerance = _TIE_TOLERANCE * np.abs(bounds).max()
-        index = self._pick(candidates[promises[candidates] >= promises[candidates].max() - tolerance])
+        tied = equally_high(promises[candidates], tolerance=_TIE_TOLERANCE * np.abs(bounds).max())
+        index = self._pick(candidates[tied])
         return Suggestion(
             workflow=Workflow.from_index(index),
             mean=float(belief.mean[index]),
@@ -219,6 +219,11 @@ def chances_to_be_learnt(results: Sequence[OrderResult], weight: float) -> NDArr
     """
     outcomes = [Observation(r.workflow, float(r.met_threshold), _OUTCOME_DEVIATION) for r in results]
     return np.clip(upper_confidence_bounds(posterior(outcomes), weight), _SMALLEST_CHANCE, 1.0)
+
+
+def equally_high(values: NDArray[np.float64], tolerance: float) -> NDArray[np.bool_]:
+    """Which values are within `tolerance` of the highest, (n,) bool."""
+    return np.asarray(values >= values.max() - tolerance)
 
 
 def _compliance_then_reward(result: OrderResult) -> tuple[float, float]:
