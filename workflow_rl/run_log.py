@@ -291,8 +291,9 @@ def read_search_log(run_directory: Path) -> tuple[SearchRow, ...]:
 
 
 def _read_log(path: Path, kind: type[_Row]) -> tuple[_Row, ...]:
-    lines = _whole_rows(path, tuple(field.name for field in fields(kind)))
-    return tuple(_parse_row(path, line, kind) for line in lines)
+    types = get_type_hints(kind)
+    lines = _whole_rows(path, tuple(types))
+    return tuple(kind(**_parse_row(path, line, types)) for line in lines)
 
 
 def _whole_rows(path: Path, columns: tuple[str, ...]) -> list[str]:
@@ -309,14 +310,12 @@ def _whole_rows(path: Path, columns: tuple[str, ...]) -> list[str]:
     return whole[1:]
 
 
-def _parse_row(path: Path, line: str, kind: type[_Row]) -> _Row:
-    hints = get_type_hints(kind)
+def _parse_row(path: Path, line: str, types: Mapping[str, Any]) -> dict[str, Any]:
     (cells,) = csv.reader([line])
     try:
-        values = {name: _parse_cell(cell, hints[name]) for name, cell in zip(hints, cells, strict=True)}
+        return {name: _parse_cell(cell, types[name]) for name, cell in zip(types, cells, strict=True)}
     except ValueError as error:
         raise RunDirectoryError(f"{path} is damaged: {line.strip()!r} is no row of it: {error}") from error
-    return kind(**values)
 
 
 def _parse_cell(cell: str, kind: Any) -> Any:
