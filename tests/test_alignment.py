@@ -1,4 +1,4 @@
-"""Compliance and the alignment reward, against a slow second implementation that reads as they are defined."""
+"""Compliance and the alignment reward, against slow second versions that read as they are defined."""
 
 from __future__ import annotations
 
