@@ -34,7 +34,12 @@ class Collector(Protocol):
         """Make a snapshot known, once per version, before any ticket names it."""
 
     def submit(self, tickets: Sequence[Ticket]) -> None:
-        """Hand in the tickets of one or more batches; returns at once."""
+        """Hand in the tickets of one or more batches; returns at once.
+
+        Raises:
+            ValueError: a ticket names a version that has not been published.
+            RuntimeError: the collector is closed.
+        """
 
     def collect(self, batch: int) -> Episodes:
         """Wait for all episodes of a batch, in index order, and forget the batch.

@@ -20,6 +20,7 @@ class SequentialCollector:
         self._player = Player()
         self._snapshots: dict[int, Snapshot] = {}
         self._tickets: dict[int, list[Ticket]] = defaultdict(list)
+        self._is_closed = False
 
     def publish(self, snapshot: Snapshot) -> None:
         """Keep the snapshot, and forget those that no waiting ticket names."""
@@ -29,7 +30,11 @@ class SequentialCollector:
 
     def submit(self, tickets: Sequence[Ticket]) -> None:
         """Remember the tickets until their batch is collected."""
+        if self._is_closed:
+            raise RuntimeError("submit after close")
         for ticket in tickets:
+            if ticket.version not in self._snapshots:
+                raise ValueError(f"version {ticket.version} has not been published")
             self._tickets[ticket.batch].append(ticket)
 
     def collect(self, batch: int) -> Episodes:
@@ -41,6 +46,7 @@ class SequentialCollector:
 
     def close(self) -> None:
         """Close the environment."""
+        self._is_closed = True
         self._player.close()
 
     def __enter__(self) -> Self:
