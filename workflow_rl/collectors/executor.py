@@ -97,9 +97,15 @@ class ExecutorCollector:
         self._snapshots.close()
 
     def _call(self, tickets: tuple[Ticket, ...]) -> Future[Episodes]:
-        if self._pool is None:
-            self._pool = self._start_pool()
-        return self._pool.submit(worker.play, tickets)
+        """Hand in a call. A pool that broke unnoticed refuses it, and the call counts as lost like the rest."""
+        try:
+            if self._pool is None:
+                self._pool = self._start_pool()
+            return self._pool.submit(worker.play, tickets)
+        except BrokenProcessPool as error:
+            lost: Future[Episodes] = Future()
+            lost.set_exception(error)
+            return lost
 
     def _result(self, chunk: _Chunk) -> Episodes:
         while True:
