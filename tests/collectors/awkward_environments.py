@@ -1,0 +1,108 @@
+"""Small Gymnasium environments with the habits of real ones: uneven, slow, failing, deadly.
+
+Workers make them by name, `awkward_environments:Uneven-v0`, which imports this module in the worker.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from workflow_rl.episode import EnvironmentSpec
+
+NUM_OBSERVATIONS = 6
+NUM_ACTIONS = 145
+NUM_HOSTS = 13
+
+Step = tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]
+
+
+class Uneven(gymnasium.Env[NDArray[np.float32], int]):
+    """Episodes of 1 to `longest` steps, some ended by themselves and some cut off; all decided by the seed.
+
+    Observations and rewards depend on every action so far, so that a single different action shows.
+    """
+
+    observation_space = spaces.Box(-np.inf, np.inf, (NUM_OBSERVATIONS,), np.float32)
+    action_space = spaces.Discrete(NUM_ACTIONS)
+
+    def __init__(self, longest: int = 9, step_seconds: float = 0.0) -> None:
+        self._longest = longest
+        self._step_seconds = step_seconds
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        super().reset(seed=seed)
+        self._position = self.np_random.normal(size=NUM_OBSERVATIONS)
+        self._steps_left = int(self.np_random.integers(1, self._longest + 1))
+        self._ends_by_itself = bool(self.np_random.integers(2))
+        return self._position.astype(np.float32), {}
+
+    def step(self, action: int) -> Step:
+        time.sleep(self._step_seconds)
+        self._position += np.cos(action + self.np_random.normal(size=NUM_OBSERVATIONS))
+        self._steps_left -= 1
+        ended = self._steps_left == 0
+        by_itself = self._ends_by_itself
+        observation = self._position.astype(np.float32)
+        return observation, float(self._position[0]), ended and by_itself, ended and not by_itself, {}
+
+    def red_access(self) -> NDArray[np.int8]:
+        """What the judge of compliance sees: shape (13,) int8, hosts held by an imagined attacker."""
+        return (self._position[np.arange(NUM_HOSTS) % NUM_OBSERVATIONS] > 0).astype(np.int8)
+
+
+class Failing(Uneven):
+    """Raises in its constructor, in `reset` or in `step`."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__()
+        self._where = where
+        self._fail_in("constructor")
+
+    def _fail_in(self, where: str) -> None:
+        if self._where == where:
+            raise OSError(f"lost the licence server in {where}")
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        self._fail_in("reset")
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action: int) -> Step:
+        self._fail_in("step")
+        return super().step(action)
+
+
+class Deadly(Uneven):
+    """Ends its process in `step`: every time, or only until a marker file exists, which it makes itself."""
+
+    def __init__(self, marker: str | None = None) -> None:
+        super().__init__()
+        self._marker = None if marker is None else Path(marker)
+
+    def step(self, action: int) -> Step:
+        if self._marker is None:
+            os._exit(3)
+        if not self._marker.exists():
+            self._marker.touch()
+            os._exit(3)
+        return super().step(action)
+
+
+for _class in (Uneven, Failing, Deadly):
+    gymnasium.register(id=f"{_class.__name__}-v0", entry_point=_class)
+
+
+def specification(name: str, **kwargs: Any) -> EnvironmentSpec:
+    """How to ask a worker for one of these environments."""
+    return EnvironmentSpec.of(f"{__name__}:{name}-v0", kwargs)
