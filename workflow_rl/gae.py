@@ -46,7 +46,7 @@ def generalized_advantages(
         advantage = 0.0
         for t in range(end - 1, end - lengths[episode] - 1, -1):
             value = float(values[t + value_shift])
-            delta = rewards[t] + discount * next_value - value
+            delta = float(rewards[t]) + discount * next_value - value
             advantage = delta + discount * gae_lambda * advantage
             advantages[t] = advantage
             next_value = value
