@@ -1,0 +1,111 @@
+"""What crosses processes: specs, tickets, shapes and episodes as flat arrays."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workflow_rl.episode import EnvironmentSpec, Episodes, NetworkShape, Snapshot, Ticket
+from workflow_rl.seeding import Stream
+
+SPEC = EnvironmentSpec.of("CartPole-v1", {"render_mode": None})
+
+
+def ticket(episode: int) -> Ticket:
+    return Ticket(7, Stream.TRAINING_EPISODE, episode, SPEC, version=3, batch=2)
+
+
+def episode(index: int, length: int) -> Episodes:
+    """Every number in it tells which episode and step it belongs to."""
+    steps = 100 * index + np.arange(length)
+    return Episodes(
+        tickets=(ticket(index),),
+        lengths=np.array([length], np.int32),
+        observations=np.tile(100 * index + np.arange(length + 1)[:, np.newaxis], (1, 2)).astype(np.float32),
+        actions=steps.astype(np.int16),
+        log_probs=(-steps).astype(np.float32),
+        rewards=(steps + 0.5).astype(np.float32),
+        compromised=(steps % 64).astype(np.uint8),
+        terminated=np.array([index % 2 == 0]),
+        started=np.array([float(index)]),
+        seconds=np.array([index / 8], np.float32),
+        worker=np.array([index], np.int32),
+    )
+
+
+def test_a_spec_does_not_depend_on_the_order_of_its_arguments() -> None:
+    first = EnvironmentSpec.of("X-v0", {"b": 1, "a": "two"})
+    second = EnvironmentSpec.of("X-v0", {"a": "two", "b": 1})
+    assert first == second
+    assert hash(first) == hash(second)
+    assert dict(first.kwargs) == {"a": "two", "b": 1}
+    assert first != EnvironmentSpec.of("X-v0", {"a": "two", "b": 2})
+
+
+def test_a_ticket_names_itself_in_errors() -> None:
+    assert str(ticket(5)) == "episode 5 (run seed 7, policy version 3)"
+    with_workflow = dataclasses.replace(ticket(5), workflow=119)
+    assert str(with_workflow) == "episode 5 (run seed 7, workflow 119, policy version 3)"
+    assert str(dataclasses.replace(ticket(5), workflow=0)).count("workflow 0") == 1
+
+
+def test_tickets_and_snapshots_survive_pickling() -> None:
+    assert pickle.loads(pickle.dumps(ticket(5))) == ticket(5)
+    shape = NetworkShape(2, 1, 3, 4)
+    snapshot = Snapshot(9, shape, np.arange(shape.num_parameters, dtype=np.float32))
+    copy = pickle.loads(pickle.dumps(snapshot))
+    assert (copy.version, copy.shape) == (9, shape)
+    np.testing.assert_array_equal(copy.parameters, snapshot.parameters)
+
+
+def test_tickets_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        ticket(5).episode = 6  # type: ignore[misc]
+
+
+def test_layer_sizes_and_number_of_parameters() -> None:
+    shape = NetworkShape(num_observations=52, num_context=25, hidden_size=64, num_actions=145)
+    assert shape.layer_sizes == ((77, 64), (64, 64), (64, 145))
+    assert shape.num_parameters == 77 * 64 + 64 + 64 * 64 + 64 + 64 * 145 + 145
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=6))
+def test_concatenation_keeps_every_episode_whole_and_in_order(lengths: list[int]) -> None:
+    parts = [episode(index, length) for index, length in enumerate(lengths)]
+    joined = Episodes.concatenate(parts)
+    assert len(joined) == len(lengths)
+    assert joined.num_steps == sum(lengths)
+    assert [t.episode for t in joined.tickets] == list(range(len(lengths)))
+    assert joined.lengths.tolist() == lengths
+    end = 0
+    for index, (part, steps) in enumerate(zip(parts, joined.step_slices(), strict=True)):
+        assert (steps.start, steps.stop) == (end, end + lengths[index])
+        end = steps.stop
+        for name in ("actions", "log_probs", "rewards", "compromised"):
+            np.testing.assert_array_equal(getattr(joined, name)[steps], getattr(part, name))
+        rows = slice(steps.start + index, steps.stop + index + 1)
+        np.testing.assert_array_equal(joined.observations[rows], part.observations)
+        for name in ("terminated", "started", "seconds", "worker"):
+            assert getattr(joined, name)[index] == getattr(part, name)[0]
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=6))
+def test_returns_are_the_sums_of_each_episodes_rewards(lengths: list[int]) -> None:
+    parts = [episode(index, length) for index, length in enumerate(lengths)]
+    returns = Episodes.concatenate(parts).returns()
+    assert returns.dtype == np.float64
+    assert returns.tolist() == [sum(part.rewards.tolist()) for part in parts]
+
+
+def test_concatenation_does_not_change_types() -> None:
+    one = episode(0, 2)
+    joined = Episodes.concatenate([one, episode(1, 3)])
+    for field in dataclasses.fields(Episodes):
+        if field.name != "tickets":
+            assert getattr(joined, field.name).dtype == getattr(one, field.name).dtype
+    assert Episodes.concatenate([one]) is one
