@@ -26,6 +26,17 @@ _ACTOR_OUTPUT_GAIN = 0.01
 
 _METADATA_KEY = "workflow_rl"
 
+_DAMAGE = (
+    OSError,
+    safetensors.SafetensorError,
+    AttributeError,
+    KeyError,
+    TypeError,
+    ValueError,
+    RuntimeError,
+)
+"""What safetensors, json and torch raise on a file that holds something else than they are told to expect."""
+
 
 def _network(num_inputs: int, hidden_size: int, num_outputs: int) -> nn.Sequential:
     return nn.Sequential(
@@ -124,7 +135,7 @@ def load_policy(path: Path) -> tuple[ActorCritic, dict[str, Any]]:
         policy.load_state_dict(tensors)
     except FileNotFoundError as error:
         raise PolicyFileError(f"there is no policy file {path}") from error
-    except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except _DAMAGE as error:
         reason = str(error).splitlines()[0]
         raise PolicyFileError(f"{path} is damaged or not a policy of this package ({reason})") from error
     return policy, header
