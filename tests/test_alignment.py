@@ -121,6 +121,7 @@ def test_bits_of_a_single_compromised_host(host: str, level: int) -> None:
 
 
 @given(host_sets)
+@settings(deadline=None)
 def test_bits_of_a_set_are_those_of_its_hosts(hosts: set[str]) -> None:
     union = 0
     for host in hosts:
@@ -145,7 +146,7 @@ def test_every_order_agrees_with_the_slow_judge(workflow: Workflow, definition: 
 
 
 @given(st.lists(st.tuples(st.sampled_from(ACTION_NAMES), host_sets), min_size=1), workflows)
-@settings(max_examples=50)
+@settings(deadline=None, max_examples=50)
 def test_any_episode_agrees_with_the_slow_judge(
     steps: list[tuple[str, set[str]]], workflow: Workflow
 ) -> None:
@@ -210,6 +211,7 @@ def test_compliance_without_a_judged_fix() -> None:
 
 
 @given(judgements)
+@settings(deadline=None)
 def test_counts(judged: NDArray[np.int8]) -> None:
     values = judged.tolist()
     counts = FixCounts.of(judged)
@@ -218,6 +220,7 @@ def test_counts(judged: NDArray[np.int8]) -> None:
 
 
 @given(judgements, st.floats(0, 100))
+@settings(deadline=None)
 def test_violation_scheme_charges_each_violating_fix(judged: NDArray[np.int8], weight: float) -> None:
     reward = alignment_reward(judged, "violation", weight)
     assert reward.dtype == np.float32
@@ -241,6 +244,7 @@ def slow_rate_reward(judged: list[int], weight: float) -> list[float]:
 
 
 @given(judgements, st.floats(0, 100))
+@settings(deadline=None)
 def test_rate_scheme_agrees_with_the_slow_one_and_telescopes(judged: NDArray[np.int8], weight: float) -> None:
     reward = alignment_reward(judged, "rate", weight)
     assert reward.dtype == np.float32

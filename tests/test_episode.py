@@ -7,7 +7,7 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workflow_rl.episode import EnvironmentSpec, Episodes, NetworkShape, Snapshot, Ticket
@@ -75,6 +75,7 @@ def test_layer_sizes_and_number_of_parameters() -> None:
 
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=6))
+@settings(deadline=None)
 def test_concatenation_keeps_every_episode_whole_and_in_order(lengths: list[int]) -> None:
     parts = [episode(index, length) for index, length in enumerate(lengths)]
     joined = Episodes.concatenate(parts)
@@ -95,6 +96,7 @@ def test_concatenation_keeps_every_episode_whole_and_in_order(lengths: list[int]
 
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=6))
+@settings(deadline=None)
 def test_returns_are_the_sums_of_each_episodes_rewards(lengths: list[int]) -> None:
     parts = [episode(index, length) for index, length in enumerate(lengths)]
     returns = Episodes.concatenate(parts).returns()

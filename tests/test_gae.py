@@ -6,7 +6,7 @@ from itertools import chain
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -58,6 +58,7 @@ def advantages_of(
     st.floats(0, 1),
     st.integers(0, 2**31),
 )
+@settings(deadline=None)
 def test_recursion_agrees_with_the_papers_sum(
     episodes: list[tuple[int, bool]], discount: float, gae_lambda: float, seed: int
 ) -> None:

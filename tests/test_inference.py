@@ -161,7 +161,7 @@ def test_context_is_told_apart_from_observation() -> None:
 
 
 @given(st.lists(st.floats(-30, 30, width=32), min_size=1, max_size=150), st.integers(0, 1000), st.booleans())
-@settings(max_examples=150)
+@settings(deadline=None, max_examples=150)
 def test_log_probability_is_that_of_log_softmax(values: list[float], step: int, greedy: bool) -> None:
     """To float32's rounding of the result, plus the rounding of a difference of logits."""
     logits = np.array(values, np.float32)
@@ -171,6 +171,7 @@ def test_log_probability_is_that_of_log_softmax(values: list[float], step: int, 
 
 
 @given(st.lists(st.integers(-3, 3), min_size=1, max_size=20))
+@settings(deadline=None)
 def test_greedy_takes_the_first_of_the_most_probable(values: list[int]) -> None:
     logits = np.array(values, np.float32)
     action, _ = actor_with_logits(logits, greedy=True).act(np.zeros(1, np.float32), 5)
@@ -211,13 +212,13 @@ def test_extreme_logits(height: float) -> None:
     assert drawn == {(0, float(-np.log(np.float32(2)))), (2, float(-np.log(np.float32(2))))}
 
 
-def test_exp_is_within_2_ulp() -> None:
+def test_exp_is_within_1_ulp() -> None:
     """Over [-87, 0], with more points where the reduction changes its power of two."""
     edges = -np.log(2) * (np.arange(125) + 0.5)
     x = np.concatenate([np.linspace(-87, 0, 50_000), *(edges + d for d in np.linspace(-1e-4, 1e-4, 41))])
     x = np.unique(x[x >= -87].astype(np.float32))
     values = [inference._exp_of_negative(v) for v in x]
-    assert errors_in_ulp(values, np.exp(x.astype(np.float64)), np.float32).max() < 2
+    assert errors_in_ulp(values, np.exp(x.astype(np.float64)), np.float32).max() < 1
     assert values[-1] == 1.0
 
 
@@ -236,13 +237,10 @@ def test_tanh_is_within_5_ulp_and_odd() -> None:
     assert inference._tanh(np.float32(np.inf)) == pytest.approx(1, abs=2**-23)
 
 
-def test_log_is_within_8_ulp_of_float64() -> None:
-    x = np.concatenate([np.linspace(1, 3, 50_000), np.geomspace(1, 1e6, 50_000)])
+def test_log_is_within_4_ulp_of_float64() -> None:
+    x = np.unique(np.concatenate([np.linspace(1, 3, 50_000), np.geomspace(1, 1e6, 50_000)]))
     values = [inference._log_at_least_one(v) for v in x]
-    spacing = np.maximum(
-        np.spacing(np.log(x)), np.spacing(0.25)
-    )  # near 1 the error is absolute: x is rounded
-    assert (np.abs(np.array(values) - np.log(x)) / spacing).max() < 8
+    assert errors_in_ulp(values[1:], np.log(x[1:]), np.float64).max() < 4
     assert inference._log_at_least_one(1.0) == 0.0
 
 

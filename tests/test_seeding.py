@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare, kstest
 
@@ -66,6 +66,7 @@ def test_published_values_of_splitmix64(seed: int, outputs: list[int]) -> None:
 
 
 @given(words)
+@settings(deadline=None)
 def test_compiled_hash_agrees_with_unbounded_integers(value: int) -> None:
     assert int(mix64(np.uint64(value))) == slow_mix64(value)
     with np.errstate(over="ignore"):
@@ -73,6 +74,7 @@ def test_compiled_hash_agrees_with_unbounded_integers(value: int) -> None:
 
 
 @given(st.integers(0, 2**63 - 1), st.sampled_from(Stream), st.integers(0, 2**40), st.integers(0, 10**6))
+@settings(deadline=None)
 def test_everything_of_an_episode_agrees_with_unbounded_integers(
     run_seed: int, stream: Stream, episode: int, step: int
 ) -> None:
