@@ -126,7 +126,8 @@ time.sleep(3600.0)
 
 
 def test_a_killed_learner_leaves_no_worker_and_no_snapshot() -> None:
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    here = Path(__file__).parent
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here), str(here.parent)])}
     with subprocess.Popen(
         [sys.executable, "-c", LEARNER], env=environment, stdout=subprocess.PIPE, text=True
     ) as learner:
