@@ -7,6 +7,7 @@ dataclasses. A value is checked when its group is built, wherever it came from.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -38,7 +39,15 @@ class _Group:
 
     def __post_init__(self) -> None:
         for item in fields(self):
-            check_value(item, getattr(self, item.name))
+            check_value(item, value_type(type(self), item), getattr(self, item.name))
+
+
+def value_type(group: type[_Group], item: dataclasses.Field[Any]) -> type:
+    """The type of a setting's value, without `None`."""
+    hint = get_type_hints(group)[item.name]
+    members = [member for member in get_args(hint) if member is not NoneType]
+    result: type = members[0] if members else hint
+    return result
 
 
 def flag(name: str) -> str:
@@ -52,18 +61,29 @@ def allowed_values(item: dataclasses.Field[Any]) -> str:
     if rules["choices"]:
         return "one of " + ", ".join(rules["choices"])
     bounds = [
-        f"{word} {rules[key]:g}"
+        f"{word} {rules[key]:.15g}"
         for key, word in (("minimum", "at least"), ("above", "above"), ("maximum", "at most"))
         if rules[key] is not None
     ]
     return " and ".join(bounds)
 
 
-def check_value(item: dataclasses.Field[Any], value: Any) -> None:
-    """Raise a SettingError unless `value` is allowed for the setting `item`."""
-    rules = item.metadata
-    if not rules or value is None:
+_TYPE_WORDS = {
+    int: "a whole number",
+    float: "a finite number",
+    bool: "true or false",
+    str: "a text",
+    Path: "a path",
+}
+
+
+def check_value(item: dataclasses.Field[Any], kind: type, value: Any) -> None:
+    """Raise a SettingError unless `value` is of type `kind` and allowed for the setting `item`."""
+    if value is None and item.default is None:
         return
+    if not _has_type(value, kind):
+        raise SettingError(f"{flag(item.name)} must be {_TYPE_WORDS[kind]}, got {value!r}")
+    rules = item.metadata
     allowed = (
         value in rules["choices"]
         if rules["choices"]
@@ -73,6 +93,13 @@ def check_value(item: dataclasses.Field[Any], value: Any) -> None:
     )
     if not allowed:
         raise SettingError(f"{flag(item.name)} must be {allowed_values(item)}, got {value}")
+
+
+def _has_type(value: Any, kind: type) -> bool:
+    """Whether a value, perhaps from a file, is of a setting's type; a whole number is also a finite one."""
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
 @dataclass(frozen=True)
@@ -226,7 +253,9 @@ class RunSettings(_Group):
 
     title: ClassVar[str] = "Run"
 
-    seed: int = _setting(0, "Seed of the run: same seed, same weights, whatever collects.", minimum=0)
+    seed: int = _setting(
+        0, "Seed of the run: same seed, same weights, whatever collects.", minimum=0, maximum=2**32 - 1
+    )
     run_dir: Path | None = _setting(
         None, "Directory for the run's results, made for it; default runs/<date>-<time>-seed<seed>."
     )
@@ -247,6 +276,8 @@ class TrainSettings:
     def from_flat(cls, values: Mapping[str, Any]) -> Self:
         """Build all groups from one mapping of setting names to values; missing names take their defaults.
 
+        The inverse of `to_flat`.
+
         Raises:
             SettingError: a name is unknown or a value is not allowed.
         """
@@ -254,7 +285,13 @@ class TrainSettings:
         if unknown := sorted(set(values) - known):
             raise SettingError(f"unknown setting {unknown[0]!r}; workflow-rl train --help lists them all")
         built: dict[str, Any] = {
-            name: group(**{item.name: values[item.name] for item in fields(group) if item.name in values})
+            name: group(
+                **{
+                    item.name: _from_json(group, item, values)
+                    for item in fields(group)
+                    if item.name in values
+                }
+            )
             for name, group in _group_types().items()
         }
         return cls(**built)
@@ -267,6 +304,12 @@ class TrainSettings:
         return {name: str(value) if isinstance(value, Path) else value for name, value in flat.items()}
 
 
+def _from_json(group: type[_Group], item: dataclasses.Field[Any], values: Mapping[str, Any]) -> Any:
+    """A setting's value, which files can only hold as text if it is a path."""
+    value = values[item.name]
+    return Path(value) if isinstance(value, str) and value_type(group, item) is Path else value
+
+
 def _group_types() -> dict[str, type[_Group]]:
     return get_type_hints(TrainSettings)
 
@@ -274,11 +317,3 @@ def _group_types() -> dict[str, type[_Group]]:
 def groups() -> list[type[_Group]]:
     """The groups of settings, in the order of the help text."""
     return list(_group_types().values())
-
-
-def value_type(group: type[_Group], item: dataclasses.Field[Any]) -> type:
-    """The type of a setting's value, without `None`."""
-    hint = get_type_hints(group)[item.name]
-    members = [member for member in get_args(hint) if member is not NoneType]
-    result: type = members[0] if members else hint
-    return result
