@@ -13,8 +13,9 @@ from rich.table import Table
 
 from workflow_rl.cage2.scenario import RED_AGENTS
 from workflow_rl.collectors import make_collector
+from workflow_rl.compiled_rollout import is_player_cached
 from workflow_rl.display import RunDisplay
-from workflow_rl.environments import cage2_environment, with_attacker
+from workflow_rl.environments import NATIVE, cage2_environment, with_attacker
 from workflow_rl.episode import EnvironmentSpec
 from workflow_rl.errors import EpisodeError, PolicyFileError, RunDirectoryError
 from workflow_rl.evaluate import HORIZONS, Score, evaluate_policy, evaluation_tickets, score
@@ -82,6 +83,8 @@ def resume(path: Path, changes: Mapping[str, Any], ignored: Sequence[str], *, la
 def _run(settings: TrainSettings, directory: RunDirectory, launched: float) -> int:
     console = Console()
     environment = cage2_environment(settings.simulator)
+    if environment.id == NATIVE and not is_player_cached():
+        console.print("compiling the simulator, once for this installation: under a minute")
     with (
         directory,
         Interruption() as interruption,

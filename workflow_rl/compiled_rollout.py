@@ -9,21 +9,31 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
+from numba.core.dispatcher import Dispatcher
 from numpy.typing import NDArray
 
 from workflow_rl.alignment import FIXED_TYPE, compromised_types
 from workflow_rl.cage2.env import Cage2Env
 from workflow_rl.cage2.observation import observe, red_access
-from workflow_rl.cage2.scenario import NUM_HOSTS
+from workflow_rl.cage2.scenario import NUM_ACTIONS, NUM_HOSTS, NUM_OBSERVATION_BITS
 from workflow_rl.cage2.state import new_states, reset
 from workflow_rl.cage2.step import step
 from workflow_rl.compilation import compiled
-from workflow_rl.episode import Episodes, Ticket, context_of
+from workflow_rl.episode import (
+    WORKFLOW_CONTEXT,
+    EnvironmentSpec,
+    Episodes,
+    NetworkShape,
+    Snapshot,
+    Ticket,
+    context_of,
+)
 from workflow_rl.inference import Actor, act, begin_episode
-from workflow_rl.seeding import environment_seed, episode_key
+from workflow_rl.seeding import Stream, environment_seed, episode_key
 
 
 def play_compiled(environment: Cage2Env, tickets: Sequence[Ticket], actor: Actor) -> Episodes:
@@ -71,6 +81,23 @@ def play_compiled(environment: Cage2Env, tickets: Sequence[Ticket], actor: Actor
     )
 
 
+def compile_player() -> None:
+    """Compile the player, or load it from numba's cache, so that the first episode does not wait for it."""
+    environment = Cage2Env(max_steps=1)
+    shape = NetworkShape(NUM_OBSERVATION_BITS, WORKFLOW_CONTEXT, hidden_size=1, num_actions=NUM_ACTIONS)
+    actor = Actor(Snapshot(0, shape, np.zeros(shape.num_parameters, np.float32)))
+    ticket = Ticket(
+        0, Stream.TRAINING_EPISODE, 0, EnvironmentSpec("compiled"), version=0, batch=0, workflow=0
+    )
+    play_compiled(environment, [ticket], actor)
+
+
+def is_player_cached() -> bool:
+    """Whether an earlier process has compiled the player and kept it."""
+    cache = cast(Dispatcher, _play).stats.cache_path
+    return cache is not None and any(Path(cache).glob("compiled_rollout._play-*.nbi"))
+
+
 @compiled
 def _play(
     states: NDArray[np.void],
@@ -91,7 +118,7 @@ def _play(
         layers: see `inference.split_parameters`.
         workspace: see `inference.Actor`.
         records: observations (E, T + 1, O) int8, actions (E, T) int16, log-probabilities (E, T) float32,
-            rewards (E, T) float32, compromised (E, T) uint8; overwritten, the last only where a fix was judged.
+            rewards (E, T) float32, compromised (E, T) uint8; overwritten, the last only at judged fixes.
     """
     state = states[0]
     observations, actions, log_probs, rewards, compromised = records

@@ -14,7 +14,10 @@ CYBORG = "workflow_rl/CybORG-v0"
 NATIVE = "workflow_rl/Cage2-v0"
 """The native simulator."""
 
-_PRELOAD = {CYBORG: ("workflow_rl.cage2.cyborg_preload",)}
+_PRELOAD = {
+    CYBORG: ("workflow_rl.cage2.cyborg_preload",),
+    NATIVE: ("workflow_rl.collectors.native_preload",),
+}
 
 
 def cage2_environment(settings: SimulatorSettings) -> EnvironmentSpec:

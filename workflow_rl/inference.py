@@ -80,14 +80,48 @@ def _log_at_least_one(x: Any) -> Any:
 
 
 @compiled
-def _accumulate(total: Any, inputs: Any, weights: Any) -> None:
-    """total[j] += inputs[i] * weights[i, j], in the order of i, zeros skipped."""
+def _add_nonzero_rows(total: Any, inputs: Any, weights: Any) -> None:
+    """total[j] += inputs[i] * weights[i, j] in the order of i, for the i whose input is not zero."""
     for i in range(len(inputs)):
         x = np.float32(inputs[i])
         if x != np.float32(0.0):
-            row = weights[i]
             for j in range(len(total)):
-                total[j] += x * row[j]
+                total[j] += x * weights[i, j]
+
+
+@compiled
+def _add_rows(total: Any, x: Any, weights: Any) -> None:
+    """total[j] += x[i] * weights[i, j] in the order of i.
+
+    Eight rows to a pass: each sum then stays in a register for eight additions, which are still made one after
+    the other, and the layer takes a fifth of the time.
+    """
+    blocks = len(x) // 8 * 8
+    for i in range(0, blocks, 8):
+        # Named, because the compiler cannot know that writing to `total` leaves `x` as it is.
+        x0, x1, x2, x3, x4, x5, x6, x7 = (
+            x[i],
+            x[i + 1],
+            x[i + 2],
+            x[i + 3],
+            x[i + 4],
+            x[i + 5],
+            x[i + 6],
+            x[i + 7],
+        )
+        for j in range(len(total)):
+            partial = total[j] + x0 * weights[i, j]
+            partial = partial + x1 * weights[i + 1, j]
+            partial = partial + x2 * weights[i + 2, j]
+            partial = partial + x3 * weights[i + 3, j]
+            partial = partial + x4 * weights[i + 4, j]
+            partial = partial + x5 * weights[i + 5, j]
+            partial = partial + x6 * weights[i + 6, j]
+            total[j] = partial + x7 * weights[i + 7, j]
+    for i in range(blocks, len(x)):
+        last = x[i]
+        for j in range(len(total)):
+            total[j] += last * weights[i, j]
 
 
 @compiled
@@ -113,7 +147,7 @@ def split_parameters(parameters: Any, num_inputs: int, hidden_size: int, num_act
 def begin_episode(layers: Any, context: Any, first: Any) -> None:
     """Set `first` (H,) to the first layer's biases plus the context's share, constant over the episode."""
     first[:] = layers[1]
-    _accumulate(first, context, layers[0][len(layers[0]) - len(context) :])
+    _add_nonzero_rows(first, context, layers[0][len(layers[0]) - len(context) :])
 
 
 @compiled
@@ -122,22 +156,23 @@ def compute_logits(
 ) -> None:
     """The network's output for one observation, written to `logits` (A,)."""
     hidden1[:] = first
-    _accumulate(hidden1, observation, layers[0])
+    _add_nonzero_rows(hidden1, observation, layers[0])
     for j in range(len(hidden1)):
         hidden1[j] = _tanh(hidden1[j])
     hidden2[:] = layers[3]
-    _accumulate(hidden2, hidden1, layers[2])
+    _add_rows(hidden2, hidden1, layers[2])
     for j in range(len(hidden2)):
         hidden2[j] = _tanh(hidden2[j])
     logits[:] = layers[5]
-    _accumulate(logits, hidden2, layers[4])
+    _add_rows(logits, hidden2, layers[4])
 
 
 @compiled
-def choose_action(logits: Any, exponentials: Any, greedy: bool, key: Any, step: int) -> Any:
-    """The action of a step and its log-probability under softmax(logits); `exponentials` (A,) is work space.
+def choose_action(logits: Any, exponentials: Any, cumulative: Any, greedy: bool, key: Any, step: int) -> Any:
+    """The action of a step and its log-probability under softmax(logits).
 
     Sampling inverts the cumulative distribution at the uniform number that belongs to (key, step).
+    `exponentials` (A,) float32 and `cumulative` (A,) float64 are work space.
     """
     action = 0
     for a in range(1, len(logits)):
@@ -146,17 +181,15 @@ def choose_action(logits: Any, exponentials: Any, greedy: bool, key: Any, step: 
     highest = logits[action]
     for a in range(len(logits)):
         exponentials[a] = _exp_of_negative(logits[a] - highest)
-    total = 0.0
+    total = np.float64(0.0)  # not 0.0: numpy would add in float32, numba in float64
     for a in range(len(logits)):
-        total += np.float64(exponentials[a])
+        total += exponentials[a]
+        cumulative[a] = total
     if not greedy:
         target = policy_uniform(key, np.uint64(step)) * total
-        cumulative = 0.0
-        for a in range(len(logits)):
-            cumulative += np.float64(exponentials[a])
-            if cumulative > target:  # true at the latest when cumulative reaches total, since target < total
-                action = a
-                break
+        action = 0
+        while cumulative[action] <= target:  # ends at the last action at the latest, since target < total
+            action += 1
     return action, np.float32(np.float64(logits[action] - highest) - _log_at_least_one(total))
 
 
@@ -170,10 +203,13 @@ def act(
     key: Any,
     step: int,
 ) -> Any:
-    """(action, log-probability) of a step; `workspace` is (hidden1, hidden2, logits, exponentials)."""
-    hidden1, hidden2, logits, exponentials = workspace
+    """(action, log-probability) of a step.
+
+    `workspace` is (hidden1, hidden2, logits, exponentials, cumulative), see `Actor`.
+    """
+    hidden1, hidden2, logits, exponentials, cumulative = workspace
     compute_logits(layers, first, observation, hidden1, hidden2, logits)
-    return choose_action(logits, exponentials, greedy, key, step)
+    return choose_action(logits, exponentials, cumulative, greedy, key, step)
 
 
 class Actor:
@@ -195,6 +231,7 @@ class Actor:
             np.empty(shape.hidden_size, np.float32),
             np.empty(shape.num_actions, np.float32),
             np.empty(shape.num_actions, np.float32),
+            np.empty(shape.num_actions, np.float64),
         )
         self._key = np.uint64(0)
         self._greedy = False
@@ -225,7 +262,7 @@ class Actor:
 
     def logits(self, observation: NDArray[np.float32]) -> NDArray[np.float32]:
         """The network's output, shape (num_actions,) float32."""
-        hidden1, hidden2, logits, _ = self.workspace
+        hidden1, hidden2, logits, _, _ = self.workspace
         compute_logits(self.layers, self._first, observation, hidden1, hidden2, logits)
         return logits.copy()
 

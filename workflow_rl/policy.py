@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,17 @@ def _initialise(network: nn.Sequential, output_gain: float, generator: torch.Gen
         nn.init.zeros_(layer.bias)
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """The last bits of a QR decomposition depend on the number of threads; initial weights must not."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 class ActorCritic(nn.Module):
     """Two separate networks with two hidden layers of tanh units each.
 
@@ -72,8 +84,9 @@ class ActorCritic(nn.Module):
         self.actor = _network(num_inputs, shape.hidden_size, shape.num_actions)
         self.critic = _network(num_inputs, shape.hidden_size, 1)
         generator = torch.Generator().manual_seed(seed)
-        _initialise(self.actor, _ACTOR_OUTPUT_GAIN, generator)
-        _initialise(self.critic, 1.0, generator)
+        with _one_thread():
+            _initialise(self.actor, _ACTOR_OUTPUT_GAIN, generator)
+            _initialise(self.critic, 1.0, generator)
 
     def logits(self, inputs: Tensor) -> Tensor:
         """Unnormalised log-probabilities: inputs (B, O + context) float32 -> (B, A) float32."""

@@ -5,6 +5,10 @@ by an older one (lag > 0) the objective is decoupled (Hilton, Cobbe, Schulman 20
 policy optimization", equation 5): the clip is around the *proximal* policy, the one at the start of the
 update, and the older *behaviour* policy enters as a truncated importance weight only.
 
+Observations of bits repeat: ten thousand steps of CAGE Challenge 2 hold some hundred distinct ones. The
+networks are evaluated once for each distinct input and their outputs shared by all steps that have it, which
+changes nothing but the time.
+
 Values are computed here, with the critic at the start of the update, rather than by the workers with an older
 one: they are fresher, and a worker evaluates half as much.
 """
@@ -59,23 +63,27 @@ class UpdateStatistics:
 
 @dataclass(frozen=True, eq=False)
 class _Samples:
-    """The steps of a batch as the learner sees them; N steps."""
+    """Steps as the learner sees them: N steps, D distinct network inputs."""
 
-    inputs: Tensor  # (N, O + context) float32
+    inputs: Tensor  # (D, O + context) float32
+    rows: Tensor  # (N,) int64, each step's input
     actions: Tensor  # (N,) int64
     advantages: Tensor  # (N,) float32
     returns: Tensor  # (N,) float32
     proximal_log_probs: Tensor  # (N,) float32, what the ratio is clipped around
     weights: Tensor  # (N,) float32, truncated importance weights
 
-    def at(self, rows: Tensor) -> _Samples:
+    def at(self, steps: Tensor) -> _Samples:
+        """Some of the steps, with the inputs that they need."""
+        needed, rows = torch.unique(self.rows[steps], return_inverse=True)
         return _Samples(
-            self.inputs[rows],
-            self.actions[rows],
-            self.advantages[rows],
-            self.returns[rows],
-            self.proximal_log_probs[rows],
-            self.weights[rows],
+            self.inputs[needed],
+            rows,
+            self.actions[steps],
+            self.advantages[steps],
+            self.returns[steps],
+            self.proximal_log_probs[steps],
+            self.weights[steps],
         )
 
 
@@ -112,7 +120,9 @@ class PPO:
         self.num_updates = 0
         self._seed = seed
         self._stream_index = stream_index
-        self._optimizer = torch.optim.Adam(policy.parameters(), settings.learning_rate, eps=_ADAM_EPSILON)
+        self._optimizer = torch.optim.Adam(
+            policy.parameters(), settings.learning_rate, eps=_ADAM_EPSILON, fused=True
+        )
         torch.set_num_threads(settings.learner_threads)
 
     def update(
@@ -147,8 +157,9 @@ class PPO:
         self, batch: Episodes, rewards: NDArray[np.float32], *, is_on_policy: bool
     ) -> tuple[_Samples, Tensor, float]:
         settings = self.settings
-        inputs, step_rows = self._inputs(batch)
-        values = self.policy.values(inputs).cpu().numpy()
+        inputs, rows = _distinct_inputs(batch)
+        distinct_inputs = self._tensor(inputs)
+        values = self.policy.values(distinct_inputs).cpu().numpy()[rows]
         has_future = ~batch.terminated if settings.horizon == "truncation" else np.zeros(len(batch), np.bool_)
         advantages = generalized_advantages(
             rewards * np.float32(settings.reward_scale),
@@ -158,34 +169,29 @@ class PPO:
             settings.discount,
             settings.gae_lambda,
         )
-        returns = advantages + values[step_rows]
+        is_step = np.ones(len(rows), np.bool_)
+        is_step[np.cumsum(batch.lengths + 1) - 1] = False  # each episode's final observation
+        returns = advantages + values[is_step]
         if settings.normalize_advantages:
             advantages = (advantages - advantages.mean()) / (advantages.std() + _SMALL)
-        step_inputs = inputs[torch.from_numpy(step_rows).to(self.device)]
+        step_rows = self._tensor(rows[is_step])
         actions = self._tensor(batch.actions.astype(np.int64))
         behaviour = self._tensor(batch.log_probs)
         if is_on_policy or settings.objective == "coupled":
             proximal = behaviour
         else:
-            proximal = _log_probs(self.policy.logits(step_inputs), actions)
+            proximal = _chosen(self.policy.logits(distinct_inputs).log_softmax(-1), step_rows, actions)
         weights = torch.exp(proximal - behaviour)
         samples = _Samples(
-            step_inputs,
+            distinct_inputs,
+            step_rows,
             actions,
             self._tensor(advantages),
             self._tensor(returns),
             proximal,
             weights.clamp(max=settings.importance_weight_cap),
         )
-        return samples, weights, _explained_variance(values[step_rows], returns)
-
-    def _inputs(self, batch: Episodes) -> tuple[Tensor, NDArray[np.int64]]:
-        """Network inputs of all N + E observations, and which of these rows are followed by a step, (N,)."""
-        observations = self._tensor(batch.observations).float()
-        contexts = np.stack([context_of(ticket) for ticket in batch.tickets])
-        context = self._tensor(np.repeat(contexts, batch.lengths + 1, axis=0))
-        step_rows = np.arange(batch.num_steps) + np.repeat(np.arange(len(batch)), batch.lengths)
-        return torch.cat([observations, context], dim=1), step_rows
+        return samples, weights, _explained_variance(values[is_step], returns)
 
     def _tensor(self, array: NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(array).to(self.device)
@@ -203,14 +209,15 @@ class PPO:
         """One step of Adam; returns the statistics of `UpdateStatistics` that belong to it, (6,) float32."""
         settings = self.settings
         log_all = self.policy.logits(samples.inputs).log_softmax(-1)
-        log_probs = log_all.gather(-1, samples.actions.unsqueeze(-1)).squeeze(-1)
-        entropy = -(log_all.exp() * log_all).sum(-1).mean()
-        log_ratio = log_probs - samples.proximal_log_probs
+        entropies = -(log_all.exp() * log_all).sum(-1)
+        entropy = entropies.index_select(0, samples.rows).mean()
+        log_ratio = _chosen(log_all, samples.rows, samples.actions) - samples.proximal_log_probs
         ratio = log_ratio.exp()
         clipped = ratio.clamp(1 - settings.clip_range, 1 + settings.clip_range)
         gain = torch.min(ratio * samples.advantages, clipped * samples.advantages)
         policy_loss = -(samples.weights * gain).mean()
-        value_loss = nn.functional.huber_loss(self.policy.values(samples.inputs), samples.returns)
+        values = self.policy.values(samples.inputs).index_select(0, samples.rows)
+        value_loss = nn.functional.huber_loss(values, samples.returns)
         loss = policy_loss + settings.value_coefficient * value_loss - settings.entropy_coefficient * entropy
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -222,8 +229,40 @@ class PPO:
             return torch.stack([policy_loss, value_loss, entropy, kl, clip_fraction, norm]).detach().cpu()
 
 
-def _log_probs(logits: Tensor, actions: Tensor) -> Tensor:
-    return logits.log_softmax(-1).gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+def _distinct_inputs(batch: Episodes) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The network inputs of all N + E observations, each distinct one once.
+
+    Returns:
+        Inputs, (D, O + context) float32; and the input of each observation, (N + E,) int64.
+    """
+    contexts = np.stack([context_of(ticket) for ticket in batch.tickets])
+    episodes = np.repeat(np.arange(len(batch)), batch.lengths + 1)
+    if batch.observations.dtype == np.uint8:
+        workflows = np.array([-1 if t.workflow is None else t.workflow for t in batch.tickets])
+        first, rows = _distinct_rows(batch.observations, workflows[episodes])
+    else:
+        first = rows = np.arange(len(batch.observations))
+    observations = batch.observations[first].astype(np.float32)
+    return np.concatenate([observations, contexts[episodes[first]]], axis=1), rows
+
+
+def _distinct_rows(
+    bits: NDArray[np.uint8], workflows: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where each distinct pair of bits (R, O) and workflow (R,) stands first, (D,); each row's pair, (R,)."""
+    keys = np.concatenate([np.packbits(bits, axis=1), workflows[:, None].astype(np.uint8)], axis=1)
+    words = np.pad(keys, ((0, 0), (0, -keys.shape[1] % 8))).view(np.uint64)
+    key = words[:, 0] if words.shape[1] == 1 else words.view([("", np.uint64)] * words.shape[1])[:, 0]
+    _, first, rows = np.unique(key, return_index=True, return_inverse=True)
+    return first, rows
+
+
+def _chosen(log_all: Tensor, rows: Tensor, actions: Tensor) -> Tensor:
+    """Log-probability of each step's action: (D, A), (N,), (N,) -> (N,).
+
+    Selected from the flattened table, for which the sum of gradients is sequential and so deterministic.
+    """
+    return log_all.view(-1).index_select(0, rows * log_all.shape[1] + actions)
 
 
 def _explained_variance(values: NDArray[np.float32], returns: NDArray[np.float32]) -> float:

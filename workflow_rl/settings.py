@@ -223,7 +223,7 @@ class PPOSettings(_Group):
     hidden_size: int = _setting(64, "Units in each of the two hidden layers of actor and critic.", minimum=1)
     device: str = _setting("cpu", "Where the learner computes: cpu, cuda, cuda:1, mps ...")
     learner_threads: int = _setting(
-        2, "Threads of the learner; its last bits depend on it, so it does not follow the machine.", minimum=1
+        1, "Threads of the learner; its last bits depend on it, so it does not follow the machine.", minimum=1
     )
 
 

@@ -26,6 +26,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
+from multiprocessing import forkserver
 from types import TracebackType
 from typing import Self
 
@@ -38,8 +39,8 @@ _MAX_LOSSES_IN_A_ROW = 3
 """Pools that may break without one chunk finishing in between; more, and it is the episodes that kill."""
 
 _CHUNK_SECONDS = 0.01
-"""Playing time of one call. A call costs the learner's process 0.2 to 0.4 ms, so slow episodes travel alone and fast
-ones together; short enough that a batch is spread over several workers."""
+"""Playing time of one call. A call costs the learner's process 0.2 to 0.4 ms, so slow episodes travel alone and
+fast ones together; short enough that a batch is spread over several workers."""
 
 _THREAD_COUNTS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 _SHORTEST_SECONDS = 1e-6
@@ -148,11 +149,11 @@ class ExecutorCollector:
         context = multiprocessing.get_context(method)
         context.set_forkserver_preload(self._preload)
         with _one_thread_per_worker():
-            pool = ProcessPoolExecutor(
+            if method == "forkserver":
+                forkserver.ensure_running()  # it inherits the variables now, and its workers from it
+            return ProcessPoolExecutor(
                 self.n_workers, mp_context=context, initializer=worker.start, initargs=(self._snapshots.path,)
             )
-            pool.submit(os.getpid).result()  # the fork server inherits the variables at its start
-        return pool
 
     def _end_pool(self) -> None:
         if self._pool is None:

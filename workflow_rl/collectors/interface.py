@@ -34,7 +34,7 @@ class Collector(Protocol):
         """Make a snapshot known, once per version, before any ticket names it."""
 
     def submit(self, tickets: Sequence[Ticket]) -> None:
-        """Hand in the tickets of one or more batches; returns at once.
+        """Hand in tickets of one or more batches, each batch in index order; returns at once.
 
         Raises:
             ValueError: a ticket names a version that has not been published.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import groupby
 from types import TracebackType
 from typing import Self
 
@@ -40,8 +41,9 @@ class SequentialCollector:
     def collect(self, batch: int) -> Episodes:
         """Play the batch, in index order."""
         tickets = sorted(self._tickets.pop(batch), key=lambda ticket: ticket.episode)
+        runs = groupby(tickets, key=lambda ticket: ticket.version)
         return Episodes.concatenate(
-            [self._player.play([ticket], self._snapshots[ticket.version]) for ticket in tickets]
+            [self._player.play(tuple(run), self._snapshots[version]) for version, run in runs]
         )
 
     def close(self) -> None:
