@@ -16,6 +16,7 @@ from typing import Any, Protocol, Self
 from workflow_rl.collectors import Collector
 from workflow_rl.environments import cage2_environment
 from workflow_rl.episode import EnvironmentSpec, NetworkShape
+from workflow_rl.errors import RunDirectoryError
 from workflow_rl.evaluate import Score, evaluate_policy, evaluation_tickets, score
 from workflow_rl.interruption import Interruption
 from workflow_rl.policy import ActorCritic, load_policy, policy_digest, policy_to_bytes
@@ -139,6 +140,7 @@ class MainJob:
         self._environment = cage2_environment(settings.simulator)
         self._shape = _shape_of(self._environment, settings.ppo.hidden_size)
         self._progress = self._load_progress()
+        self._num_learnt = self._progress.counters.episode
         self._seconds_before = self._progress.clock.wall_seconds
 
     def run(self) -> dict[str, Any]:
@@ -160,13 +162,21 @@ class MainJob:
     def _load_progress(self) -> _Progress:
         state = self._directory.read_json(STATE)
         if state is not None:
-            progress = _Progress.from_state(state)
+            progress = self._progress_of(state)
         else:
             search = OrderSearch(seed=self._settings.run.seed, beta=self._settings.search.ucb_beta)
             progress = _Progress(search)
         self._directory.cut_log(TRAINING_LOG, progress.training_rows)
         self._directory.cut_log(SEARCH_LOG, progress.search_rows)
         return progress
+
+    def _progress_of(self, state: Any) -> _Progress:
+        try:
+            return _Progress.from_state(state)
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunDirectoryError(
+                f"{self._directory.path / STATE} is damaged or of another version: {error!r}"
+            ) from error
 
     def _remaining_episodes(self) -> int:
         return self._settings.search.total_episodes - self._progress.counters.episode
@@ -218,6 +228,7 @@ class MainJob:
         progress = self._progress
         progress.clock.count(report, time.monotonic() - self._launched)
         progress.training_rows += 1
+        self._num_learnt = report.total_episodes
         self._directory.append_row(
             TRAINING_LOG,
             {
@@ -333,7 +344,7 @@ class MainJob:
         best = progress.search.best()
         digests = "".join(policy.sha256 for policy in progress.policies)
         return {
-            "episodes": progress.counters.episode,
+            "episodes": self._num_learnt,
             "evaluation_episodes": progress.counters.evaluation_episode,
             "is_complete": not self._interruption.is_requested,
             "wall_seconds": self._wall_seconds(),
