@@ -52,22 +52,28 @@ def test_episodes_are_the_same_to_the_last_bit(
 
 
 def test_a_batch_is_all_its_episodes_in_index_order(collector: Collector) -> None:
-    indices = [11, 3, 8, 0, 19, 4]
     collector.publish(snapshot(0))
-    for index in indices:
-        collector.submit(tickets([index]))
+    for indices in ([0, 3, 4], [8], [11, 19]):
+        collector.submit(tickets(indices))
     episodes = collector.collect(0)
-    assert [ticket.episode for ticket in episodes.tickets] == sorted(indices)
+    assert [ticket.episode for ticket in episodes.tickets] == [0, 3, 4, 8, 11, 19]
     assert episodes.num_steps == episodes.lengths.sum()
-    assert len(episodes.observations) == episodes.num_steps + len(indices)
+    assert len(episodes.observations) == episodes.num_steps + 6
 
 
 def test_several_batches_in_flight_are_kept_apart(collector: Collector) -> None:
     batches = [tickets(range(5 * b, 5 * b + 5), batch=b, workflow=20 * b) for b in range(4)]
     collector.publish(snapshot(0))
-    collector.submit([ticket for batch in batches for ticket in reversed(batch)])
+    collector.submit([ticket for row in zip(*batches, strict=True) for ticket in row])
     for number in (2, 0, 3, 1):
         assert_same(collector.collect(number), played_alone(batches[number]))
+
+
+def test_episodes_stay_the_same_once_the_collector_knows_how_long_they_take(collector: Collector) -> None:
+    """Quick episodes may then travel together, which must not show."""
+    asked = [tickets(range(30 * b, 30 * b + 30), batch=b, environment=CAGE2) for b in range(3)]
+    for batch in asked:
+        assert_same(play(collector, batch), played_alone(batch))
 
 
 def test_versions_and_environments_may_differ_within_a_batch(collector: Collector) -> None:
