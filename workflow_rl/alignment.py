@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cache
 from typing import Protocol
 
 import numpy as np
@@ -75,6 +76,7 @@ def compromised_types(red_access: NDArray[np.int8]) -> int:
     return types
 
 
+@cache
 def _first_types(workflow: Workflow, definition: str) -> NDArray[np.int8]:
     """The first compromised type in the order for each of the 64 sets, -1 for none; shape (64,) int8."""
     first = np.full(64, -1, np.int8)
@@ -83,6 +85,7 @@ def _first_types(workflow: Workflow, definition: str) -> NDArray[np.int8]:
         if definition == "any-session" and bits & FOOTHOLD_BIT:
             counted |= 1 << HostType.USER
         first[bits] = next((t for t in workflow.order if counted >> t & 1), -1)
+    first.flags.writeable = False  # every caller gets the same array
     return first
 
 
