@@ -26,8 +26,8 @@ class Score:
         episodes: how many.
         reward: mean return in the simulator's own reward.
         reward_standard_error: of that mean.
-        compliance: of all fixes, `None` without a fix to judge.
-        compliance_standard_error: of the pooled rate, from the spread between episodes; `None` like the rate.
+        compliance: see `alignment.compliance_of`; `None` without a fix to judge.
+        compliance_standard_error: from the spread between episodes; `None` like the compliance.
     """
 
     episodes: int
@@ -71,8 +71,7 @@ def score(episodes: Episodes, workflow: Workflow, definition: str, *, horizon: i
         workflow: the order they are judged by.
         definition: of compliance, see `alignment.judge_fixes`.
         horizon: count only the first steps. The policy is not told the horizon, so the first 30 steps of a
-        longer
-            episode are an episode of 30 steps.
+            longer episode are an episode of 30 steps.
     """
     slices = [
         slice(s.start, s.stop if horizon is None else min(s.stop, s.start + horizon))
@@ -85,8 +84,16 @@ def score(episodes: Episodes, workflow: Workflow, definition: str, *, horizon: i
         reward=float(returns.mean()),
         reward_standard_error=float(returns.std(ddof=1) / np.sqrt(len(returns))),
         compliance=compliance_of(judged, definition),
-        compliance_standard_error=_ratio_standard_error(judged),
+        compliance_standard_error=_compliance_standard_error(judged, definition),
     )
+
+
+def _compliance_standard_error(judged: list[NDArray[np.int8]], definition: str) -> float | None:
+    """Standard error of `compliance_of`: of a mean of the episodes' rates, or of a pooled rate."""
+    if definition == "any-session":
+        rates = np.array([compliance_of([j], definition) for j in judged], np.float64)
+        return float(rates.std(ddof=1) / np.sqrt(len(rates)))
+    return _ratio_standard_error(judged)
 
 
 def _ratio_standard_error(judged: list[NDArray[np.int8]]) -> float | None:
