@@ -100,8 +100,7 @@ class Snapshot:
         version: unique within a run; grows with every update.
         shape: sizes of the network.
         parameters: shape (num_parameters,) float32: for each layer its weights, [input, output] in C order,
-        then
-            its biases. The critic stays with the learner.
+            then its biases. The critic stays with the learner.
     """
 
     version: int
