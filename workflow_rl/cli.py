@@ -36,6 +36,8 @@ def _read_config(context: click.Context, _: click.Parameter, path: Path | None) 
         values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except (OSError, ValueError) as error:
         raise SettingError(f"--config {path}: {error}") from error
+    if not isinstance(values, dict):
+        raise SettingError(f"--config {path}: expected a mapping of settings to values, got {values!r}")
     values = {name.replace("-", "_"): value for name, value in values.items()}
     TrainSettings.from_flat({name: value for name, value in values.items() if value is not None})
     context.default_map = {**(context.default_map or {}), **values}
@@ -77,14 +79,20 @@ def _with_settings(command: click.Command) -> click.Command:
     return command
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+_HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
+
+
+@click.group(context_settings=_HELP_OPTIONS, invoke_without_command=True)
 @click.version_option(__version__, prog_name="workflow-rl")
-def main_group() -> None:
+@click.pass_context
+def main_group(context: click.Context) -> None:
     """Train cyber-defence agents that keep to a workflow."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 @_with_settings
-@main_group.command("train")
+@main_group.command("train", context_settings=_HELP_OPTIONS)
 @click.option(
     "--resume",
     type=click.Path(path_type=Path),

@@ -17,7 +17,13 @@ from workflow_rl.compiled_rollout import is_player_cached
 from workflow_rl.display import RunDisplay
 from workflow_rl.environments import NATIVE, cage2_environment, with_attacker
 from workflow_rl.episode import EnvironmentSpec
-from workflow_rl.errors import EpisodeError, PolicyFileError, RunDirectoryError
+from workflow_rl.errors import (
+    EpisodeError,
+    PolicyFileError,
+    RunDirectoryError,
+    SettingError,
+    WorkflowRLError,
+)
 from workflow_rl.evaluate import HORIZONS, Score, evaluate_policy, evaluation_tickets, score
 from workflow_rl.interruption import Interruption
 from workflow_rl.main_job import SUMMARY, MainJob
@@ -48,7 +54,7 @@ def train(settings: TrainSettings, *, launched: float) -> int:
     if settings.search.workflow is not None:
         Workflow.parse(settings.search.workflow)
     torch_device(settings.ppo.device)
-    make_environment(cage2_environment(settings.simulator)).close()  # fails before anything is written
+    _try_environment(cage2_environment(settings.simulator))  # fails before anything is written
     if settings.run.run_dir is None:
         name = f"{datetime.now().astimezone():%Y-%m-%d-%H%M%S}-seed{settings.run.seed}"
         settings = replace(settings, run=replace(settings.run, run_dir=Path("runs") / name))
@@ -56,6 +62,18 @@ def train(settings: TrainSettings, *, launched: float) -> int:
     directory = RunDirectory.create(settings.run.run_dir)
     directory.write_json(CONFIG, settings.to_flat())
     return _run(settings, directory, launched)
+
+
+def _try_environment(environment: EnvironmentSpec) -> None:
+    """Raise a WorkflowRLError if the environment cannot be made."""
+    try:
+        make_environment(environment).close()
+    except WorkflowRLError:
+        raise
+    except Exception as error:
+        raise SettingError(
+            f"{environment.id} cannot be made: its constructor raised {type(error).__name__}: {error}"
+        ) from error
 
 
 def resume(path: Path, changes: Mapping[str, Any], ignored: Sequence[str], *, launched: float) -> int:
@@ -69,6 +87,8 @@ def resume(path: Path, changes: Mapping[str, Any], ignored: Sequence[str], *, la
     """
     directory = RunDirectory.resume(path)
     stored = directory.read_json(CONFIG)
+    if not isinstance(stored, dict):
+        raise RunDirectoryError(f"{directory.path / CONFIG} is damaged: it holds no settings")
     if (summary := directory.read_json(SUMMARY)) is not None and summary["is_complete"]:
         raise RunDirectoryError(f"the run in {path} is complete; start another one with another --run-dir")
     settings = TrainSettings.from_flat({**stored, **changes, "run_dir": path})
