@@ -24,7 +24,7 @@ NUM_HOSTS = 13
 Step = tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]
 
 
-class Uneven(gymnasium.Env[NDArray[np.float32], int]):
+class Uneven(gymnasium.Env[NDArray[np.float32], np.int64]):
     """Episodes of 1 to `longest` steps, some ended by themselves and some cut off; all decided by the seed.
 
     Observations and rewards depend on every action so far, so that a single different action shows.
@@ -46,7 +46,7 @@ class Uneven(gymnasium.Env[NDArray[np.float32], int]):
         self._ends_by_itself = bool(self.np_random.integers(2))
         return self._position.astype(np.float32), {}
 
-    def step(self, action: int) -> Step:
+    def step(self, action: int | np.int64) -> Step:
         time.sleep(self._step_seconds)
         self._position += np.cos(action + self.np_random.normal(size=NUM_OBSERVATIONS))
         self._steps_left -= 1
@@ -78,7 +78,7 @@ class Failing(Uneven):
         self._fail_in("reset")
         return super().reset(seed=seed, options=options)
 
-    def step(self, action: int) -> Step:
+    def step(self, action: int | np.int64) -> Step:
         self._fail_in("step")
         return super().step(action)
 
@@ -90,7 +90,7 @@ class Deadly(Uneven):
         super().__init__()
         self._marker = None if marker is None else Path(marker)
 
-    def step(self, action: int) -> Step:
+    def step(self, action: int | np.int64) -> Step:
         if self._marker is None:
             os._exit(3)
         if not self._marker.exists():
@@ -99,8 +99,8 @@ class Deadly(Uneven):
         return super().step(action)
 
 
-for _class in (Uneven, Failing, Deadly):
-    gymnasium.register(id=f"{_class.__name__}-v0", entry_point=_class)
+for _name in ("Uneven", "Failing", "Deadly"):
+    gymnasium.register(id=f"{_name}-v0", entry_point=f"{__name__}:{_name}")
 
 
 def specification(name: str, **kwargs: Any) -> EnvironmentSpec:

@@ -20,7 +20,9 @@ import numpy as np
 import psutil
 import pytest
 from rich.console import Console
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
+    EventAccumulator,
+)
 from test_train import DiaryCollector
 
 from workflow_rl import commands
