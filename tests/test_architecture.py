@@ -1,0 +1,179 @@
+"""The shape of the package: who imports whom, what workers load, and that all of it is explained."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+import workflow_rl
+
+ROOT = Path(workflow_rl.__file__).parent
+
+LAYERS = {
+    "settings, errors, seeding, workflow": ("errors", "settings", "compilation", "seeding", "workflow"),
+    "simulators": ("cage2", "cage2.*"),
+    "what crosses processes, and how it is judged": ("alignment", "episode", "environments"),
+    "playing episodes": ("inference", "compiled_rollout", "rollout"),
+    "collectors": (
+        "collectors",
+        "collectors.interface",
+        "collectors.snapshot_directory",
+        "collectors.worker",
+        "collectors.native_preload",
+        "collectors.sequential",
+        "collectors.synchronous",
+        "collectors.executor",
+        "collectors.ray_actors",
+    ),
+    "learning": ("policy", "gae", "ppo"),
+    "training": ("checkpoint", "run_log", "interruption", "evaluate", "train"),
+    "search": ("gaussian_process", "search"),
+    "programs": (
+        "report",
+        "report.*",
+        "display",
+        "main_job",
+        "commands",
+        "cli",
+        "executor_async_train_workflow_rl",
+        "collectors.preload",  # the fork server's program; it loads what the main script does
+    ),
+}
+"""From bottom to top. Imports go down, or stay in a layer without a circle."""
+
+NAMES = list(LAYERS)
+TORCH_BEGINS = NAMES.index("learning")
+OPTIONAL = {"ray": ("collectors.ray_actors",), "csle_cyborg": ("cage2.cyborg", "cage2.cyborg_scenario")}
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+TREES = {name_of(path): ast.parse(path.read_text()) for path in sorted(ROOT.rglob("*.py"))}
+MODULES = [name for name in TREES if name]
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """Dotted names of the modules that a module imports, also inside functions."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            for alias in node.names:
+                submodule = f"{node.module}.{alias.name}"
+                yield submodule if submodule.removeprefix("workflow_rl.") in TREES else str(node.module)
+
+
+def own_imports(module: str) -> set[str]:
+    """Modules of the package that a module imports."""
+    return {name.removeprefix("workflow_rl.") for name in imported(TREES[module])} & set(MODULES)
+
+
+def foreign_imports(module: str) -> set[str]:
+    """Top-level names of what a module imports from elsewhere."""
+    return {name.split(".")[0] for name in imported(TREES[module])} - {"workflow_rl"}
+
+
+def layer_of(module: str) -> int:
+    """A module named in full belongs where it is named, rather than to a pattern."""
+    exact = [i for i, layer in enumerate(LAYERS.values()) if module in layer]
+    matching = [i for i, layer in enumerate(LAYERS.values()) if any(fnmatch(module, p) for p in layer)]
+    found = exact or matching
+    assert len(found) == 1, f"{module} is to be in one layer, is in {[NAMES[i] for i in found]}"
+    return found[0]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_down(module: str) -> None:
+    upward = {name for name in own_imports(module) if layer_of(name) > layer_of(module)}
+    assert not upward, f"{module} ({NAMES[layer_of(module)]}) imports {upward}"
+
+
+def test_the_walk_sees_imports() -> None:
+    """Some that are known, one of them inside a function."""
+    assert {"gae", "policy", "episode"} <= own_imports("ppo")
+    assert "commands" in own_imports("cli")
+    assert "torch" in foreign_imports("ppo")
+
+
+def test_no_circles() -> None:
+    graph = {module: own_imports(module) - {module} for module in MODULES}
+    assert len(list(graphlib.TopologicalSorter(graph).static_order())) == len(MODULES)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_torch_and_optional_packages_stay_where_they_belong(module: str) -> None:
+    foreign = foreign_imports(module)
+    if layer_of(module) < TORCH_BEGINS:
+        assert not foreign & {"torch", "safetensors", "sklearn", "scipy", "rich", "tensorboard"}
+    for package, allowed in OPTIONAL.items():
+        assert package not in foreign or module in allowed
+
+
+def test_workers_load_no_learner() -> None:
+    """What a worker inherits from the fork server and imports itself, in a fresh interpreter."""
+    modules = [
+        "workflow_rl.collectors.worker",
+        "workflow_rl.collectors.preload",
+        "workflow_rl.collectors.native_preload",
+        "workflow_rl.cage2.env",
+    ]
+    if importlib.util.find_spec("csle_cyborg") is not None:
+        modules.append("workflow_rl.cage2.cyborg_preload")
+    program = f"import json, sys, {', '.join(modules)}; print(json.dumps(sorted(sys.modules)))"
+    output = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT.parent
+    ).stdout
+    loaded = {name.split(".")[0] for name in json.loads(output.splitlines()[-1])}
+    assert {"numba", "gymnasium"} <= loaded
+    assert not loaded & {"torch", "ray", "sklearn", "tensorboard", "safetensors"}
+
+
+def dependencies() -> set[str]:
+    """Import names of what the package depends on, where they are the names in the build file."""
+    project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text())["project"]
+    required = chain(project["dependencies"], *project["optional-dependencies"].values())
+    return {re.split(r"[^\w-]", name)[0].replace("-", "_").lower() for name in required} | {"sklearn", "ray"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_module_names_shadow_nothing(module: str) -> None:
+    """The script is run by path, which puts its directory first on the import path."""
+    last = module.split(".")[-1]
+    assert last not in sys.stdlib_module_names
+    assert last not in dependencies()
+
+
+def public(body: list[ast.stmt], prefix: str) -> Iterator[tuple[str, ast.FunctionDef | ast.ClassDef]]:
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            yield prefix + node.name, node
+            if isinstance(node, ast.ClassDef):
+                yield from public(node.body, f"{prefix}{node.name}.")
+
+
+@pytest.mark.parametrize("module", TREES)
+def test_everything_public_has_a_docstring(module: str) -> None:
+    assert ast.get_docstring(TREES[module]), f"{module} does not say what it is about"
+    silent = [name for name, node in public(TREES[module].body, "") if not ast.get_docstring(node)]
+    assert not silent
+
+
+def test_the_layers_name_no_module_twice() -> None:
+    named = [name for layer in LAYERS.values() for name in layer]
+    assert len(set(named)) == len(named)
