@@ -190,7 +190,7 @@ class PPOSettings(_Group):
 
     title: ClassVar[str] = "PPO"
 
-    learning_rate: float = _setting(1e-3, "Adam's step size.", above=0.0)
+    learning_rate: float = _setting(3e-3, "Adam's step size.", above=0.0)
     epochs: int = _setting(4, "Passes over a batch in one update.", minimum=1)
     minibatch_size: int = _setting(2500, "Steps in one gradient step; 0 takes the whole batch.", minimum=0)
     discount: float = _setting(0.99, "Discount factor gamma of the return.", minimum=0.0, maximum=1.0)
