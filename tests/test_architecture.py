@@ -43,6 +43,8 @@ LAYERS = {
     "programs": (
         "report",
         "report.*",
+        "bench",
+        "bench.*",
         "display",
         "main_job",
         "commands",

@@ -73,6 +73,8 @@ def test_the_digest_tells_weights_apart_by_where_they_are() -> None:
         first.copy_(second)
         second.copy_(kept)
     assert policy_digest(swapped) != policy_digest(policy())
+    layer = nn.Linear(2, 2)
+    assert policy_digest(nn.ModuleDict({"a": layer})) != policy_digest(nn.ModuleDict({"b": layer}))
 
 
 def test_same_seed_same_weights() -> None:
