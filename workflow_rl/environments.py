@@ -14,6 +14,9 @@ CYBORG = "workflow_rl/CybORG-v0"
 NATIVE = "workflow_rl/Cage2-v0"
 """The native simulator."""
 
+POLICY_PRELOAD = "workflow_rl.collectors.preload"
+"""Loads the compiled policy, which every worker needs."""
+
 _PRELOAD = {
     CYBORG: ("workflow_rl.cage2.cyborg_preload",),
     NATIVE: ("workflow_rl.collectors.native_preload",),
@@ -45,4 +48,4 @@ def with_attacker(environment: EnvironmentSpec, red_agent: str, max_steps: int) 
 
 def preload_modules(environment: EnvironmentSpec) -> tuple[str, ...]:
     """Modules that the fork server imports once, so that all workers share what they load."""
-    return _PRELOAD.get(environment.id, ())
+    return (POLICY_PRELOAD, *_PRELOAD.get(environment.id, ()))

@@ -93,8 +93,8 @@ def _add_nonzero_rows(total: Any, inputs: Any, weights: Any) -> None:
 def _add_rows(total: Any, x: Any, weights: Any) -> None:
     """total[j] += x[i] * weights[i, j] in the order of i.
 
-    Eight rows to a pass: each sum then stays in a register for eight additions, which are still made one after
-    the other, and the layer takes a fifth of the time.
+    Eight rows to a pass: each sum then stays in a register for eight additions, which are still made one
+    after the other, and the layer takes a fifth of the time.
     """
     blocks = len(x) // 8 * 8
     for i in range(0, blocks, 8):

@@ -17,32 +17,29 @@ simple: a new pool, and the unfinished tickets again.
 from __future__ import annotations
 
 import math
-import multiprocessing
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
-from multiprocessing import forkserver
 from types import TracebackType
 from typing import Self
 
 from workflow_rl.collectors import worker
 from workflow_rl.collectors.snapshot_directory import SnapshotDirectory
+from workflow_rl.environments import POLICY_PRELOAD
 from workflow_rl.episode import Episodes, Snapshot, Ticket
 from workflow_rl.errors import CollectorError
+from workflow_rl.fork_server import worker_context
 
 _MAX_LOSSES_IN_A_ROW = 3
 """Pools that may break without one chunk finishing in between; more, and it is the episodes that kill."""
 
 _CHUNK_SECONDS = 0.01
-"""Playing time of one call. A call costs the learner's process 0.2 to 0.4 ms, so slow episodes travel alone and
-fast ones together; short enough that a batch is spread over several workers."""
+"""Playing time of one call. A call costs the learner 0.2 to 0.4 ms, so slow episodes travel alone and fast ones
+together; short enough that a batch is spread over several workers."""
 
-_THREAD_COUNTS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 _SHORTEST_SECONDS = 1e-6
 _WINDOWS_LIMIT = 61
 _JOIN_SECONDS = 5.0
@@ -61,13 +58,13 @@ class ExecutorCollector:
 
     Args:
         n_workers: worker processes (at most 61 on Windows, the limit of its wait call).
-        preload: modules that the fork server imports before the first worker, besides our own.
+        preload: what the fork server imports before the first worker (`environments.preload_modules`).
     """
 
-    def __init__(self, n_workers: int, *, preload: Sequence[str] = ()) -> None:
+    def __init__(self, n_workers: int, *, preload: Sequence[str] = (POLICY_PRELOAD,)) -> None:
         self.n_workers = min(n_workers, _WINDOWS_LIMIT) if sys.platform == "win32" else n_workers
         self.retries = 0
-        self._preload = ["workflow_rl.collectors.preload", *preload]
+        self._preload = preload
         self._snapshots = SnapshotDirectory()
         self._pool: ProcessPoolExecutor | None = None
         self._batches: dict[int, list[_Chunk]] = {}
@@ -145,15 +142,12 @@ class ExecutorCollector:
             chunk.future = self._call(chunk.tickets)
 
     def _start_pool(self) -> ProcessPoolExecutor:
-        method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-        context = multiprocessing.get_context(method)
-        context.set_forkserver_preload(self._preload)
-        with _one_thread_per_worker():
-            if method == "forkserver":
-                forkserver.ensure_running()  # it inherits the variables now, and its workers from it
-            return ProcessPoolExecutor(
-                self.n_workers, mp_context=context, initializer=worker.start, initargs=(self._snapshots.path,)
-            )
+        return ProcessPoolExecutor(
+            self.n_workers,
+            mp_context=worker_context(self._preload),
+            initializer=worker.start,
+            initargs=(self._snapshots.path,),
+        )
 
     def _end_pool(self) -> None:
         if self._pool is None:
@@ -188,18 +182,3 @@ def _chunks(tickets: Sequence[Ticket], size: int) -> Iterator[tuple[Ticket, ...]
 
 def _has_finished(future: Future[Episodes]) -> bool:
     return future.done() and not future.cancelled() and not isinstance(future.exception(), BrokenProcessPool)
-
-
-@contextmanager
-def _one_thread_per_worker() -> Iterator[None]:
-    """Numerical libraries in workers get one thread each; they read these variables when first loaded."""
-    before = {name: os.environ.get(name) for name in _THREAD_COUNTS}
-    os.environ.update(dict.fromkeys(_THREAD_COUNTS, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
