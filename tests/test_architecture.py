@@ -22,7 +22,14 @@ import workflow_rl
 ROOT = Path(workflow_rl.__file__).parent
 
 LAYERS = {
-    "settings, errors, seeding, workflow": ("errors", "settings", "compilation", "seeding", "workflow"),
+    "settings, errors, seeding, workflow": (
+        "errors",
+        "settings",
+        "compilation",
+        "seeding",
+        "workflow",
+        "fork_server",
+    ),
     "simulators": ("cage2", "cage2.*"),
     "what crosses processes, and how it is judged": ("alignment", "episode", "environments"),
     "playing episodes": ("inference", "compiled_rollout", "rollout"),
