@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import sys
 import time
@@ -150,6 +151,31 @@ def evaluate_command(
         raise SettingError(f"--seed must be at least 0, got {seed}")
     players = CollectorSettings(collector=collector, n_workers=n_workers)
     context.exit(commands.evaluate(path, num_episodes=episodes, seed=seed, greedy=greedy, collector=players))
+
+
+@main_group.group("bench")
+def bench_group() -> None:
+    """Measure speed on this machine."""
+
+
+@bench_group.command("simulator")
+@click.option(
+    "--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write the report here too."
+)
+@click.option("--seconds", type=float, help="Time for each figure in each round.  [default: 0.5]")
+@click.option("--quick", is_flag=True, help="One attacker, 0.02 s each, no compilation from scratch.")
+@click.pass_context
+def bench_simulator_command(
+    context: click.Context, json_file: Path | None, seconds: float | None, quick: bool
+) -> None:
+    """Steps per second of the native simulator and of the reference, on one core."""
+    from workflow_rl.bench import simulator
+
+    if seconds is None:
+        seconds = 0.02 if quick else 0.5
+    if not 0 < seconds < math.inf:
+        raise SettingError(f"--seconds must be above 0, got {seconds}")
+    context.exit(simulator.run(json_file=json_file, seconds=seconds, quick=quick))
 
 
 def train_program() -> NoReturn:
