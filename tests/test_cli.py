@@ -527,9 +527,11 @@ def test_one_ctrl_c_finishes_the_update_and_writes_everything(start: Callable[..
 def test_a_second_ctrl_c_stops_at_once(start: Callable[..., Started]) -> None:
     run = start("--simulator=cyborg", "--episodes-per-update=1000")
     run.wait_until(lambda: len(run.others()) >= 2 + 2)  # fork server, its tracker, two workers
+    before = run.others()
     run.interrupt()
     time.sleep(1.0)
     assert run.process.poll() is None, "the update is not finished yet"
+    assert run.others() == before, "workers leave Ctrl-C to the learner"
     run.interrupt()
     _, err = run.process.communicate(timeout=5.0)
     assert run.process.returncode == 130

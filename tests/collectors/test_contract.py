@@ -182,9 +182,13 @@ def test_all_workers_play(make_asynchronous: Maker) -> None:
 
 
 def test_close_does_not_wait_for_an_episode_that_hangs(make_asynchronous: Maker) -> None:
+    hanging = specification("Uneven", step_seconds=3600.0)
     with make_asynchronous() as collector:
-        collector.publish(snapshot(0))
-        collector.submit(tickets([0, 1], environment=specification("Uneven", step_seconds=3600.0)))
+        play(collector, tickets([0, 1]))
+        collector.submit(tickets([2, 3], batch=1, environment=hanging))
+        time.sleep(0.5)
+        asked = time.monotonic()
+    assert time.monotonic() - asked < 3.0
 
 
 def test_snapshots_are_kept_as_long_as_a_ticket_names_them(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -107,6 +109,30 @@ def test_an_environment_that_always_ends_its_process(collector: ExecutorCollecto
     collector.submit(tickets([17], batch=3, environment=specification("Deadly"), workflow=2))
     with pytest.raises(CollectorError, match=r"died 4 times .* episode 17 \(run seed 5, workflow 2,"):
         collector.collect(3)
+
+
+@pytest.mark.endurance
+def test_workers_killed_again_and_again_at_random_moments(collector: ExecutorCollector) -> None:
+    draws = random.Random(0)
+    server = psutil.Process(workers_of(collector)[0]).parent()
+    assert server is not None
+    is_over = threading.Event()
+
+    def kill_now_and_then() -> None:
+        while not is_over.wait(draws.uniform(0.6, 2.0)):
+            if workers := server.children():
+                draws.choice(workers).kill()
+
+    killer = threading.Thread(target=kill_now_and_then)
+    killer.start()
+    try:
+        for batch in range(10):
+            asked = tickets(range(12), batch=batch, version=batch, environment=UNHURRIED)
+            assert_same(play(collector, asked), played_alone(asked))
+    finally:
+        is_over.set()
+        killer.join()
+    assert collector.retries > 0
 
 
 LEARNER = """
