@@ -1,7 +1,7 @@
 """Does it learn? Trains one order and scores the policy on fresh episodes.
 
-Against B_lineAgent over 100 steps a uniformly random defender earns about -725 (400 reference episodes: -724.7
-+- 17.7), a sleeping one about -1134.
+Against B_lineAgent over 100 steps a uniformly random defender earns about -725 (400 reference episodes:
+-724.7 +- 17.7), a sleeping one about -1134.
 """
 
 from __future__ import annotations

@@ -18,7 +18,9 @@ from typing import Any, NoReturn
 import click
 
 from workflow_rl import __version__
+from workflow_rl.environments import cage2_environment, preload_modules
 from workflow_rl.errors import SettingError, WorkflowRLError
+from workflow_rl.fork_server import worker_context
 from workflow_rl.settings import CollectorSettings, TrainSettings, allowed_values, flag, groups, value_type
 
 _LAUNCHED = time.monotonic()
@@ -110,8 +112,6 @@ def train_command(context: click.Context, /, resume: Path | None, **values: Any)
       workflow-rl train --workflow op_server,enterprise,defender,op_host,user
       workflow-rl train --resume runs/2026-11-23-101500-seed0
     """
-    from workflow_rl import commands
-
     given = {
         name
         for name in values
@@ -121,7 +121,14 @@ def train_command(context: click.Context, /, resume: Path | None, **values: Any)
         settings = TrainSettings.from_flat(
             {name: value for name, value in values.items() if value is not None}
         )
+        if settings.collector.collector == "executor":
+            # Its fork server loads what workers need while this process imports torch.
+            worker_context(preload_modules(cage2_environment(settings.simulator)))
+        from workflow_rl import commands
+
         context.exit(commands.train(settings, launched=_LAUNCHED))
+    from workflow_rl import commands
+
     changes = {name: values[name] for name in given & _MAY_CHANGE_ON_RESUME}
     context.exit(commands.resume(resume, changes, sorted(given - _MAY_CHANGE_ON_RESUME), launched=_LAUNCHED))
 
@@ -133,11 +140,12 @@ def train_command(context: click.Context, /, resume: Path | None, **values: Any)
 @click.option(
     "--greedy/--sampled", default=False, help="Take the most probable action, or sample as in training."
 )
+@click.option("--simulator", help="native or cyborg; default: the one the policy was trained on.")
 @click.option("--n-workers", default=os.cpu_count() or 1, show_default=True, help="Worker processes.")
 @click.option("--collector", default="executor", show_default=True, help="executor or sequential.")
 @click.pass_context
 def evaluate_command(
-    context: click.Context, path: Path, episodes: int, seed: int, greedy: bool, n_workers: int, collector: str
+    context: click.Context, /, path: Path, simulator: str | None, n_workers: int, collector: str, **plan: Any
 ) -> None:
     """Evaluate a policy against every attacker at 30, 50 and 100 steps.
 
@@ -145,12 +153,10 @@ def evaluate_command(
     """
     from workflow_rl import commands
 
-    if episodes < 2:
-        raise SettingError(f"--episodes must be at least 2, got {episodes}")
-    if seed < 0:
-        raise SettingError(f"--seed must be at least 0, got {seed}")
     players = CollectorSettings(collector=collector, n_workers=n_workers)
-    context.exit(commands.evaluate(path, num_episodes=episodes, seed=seed, greedy=greedy, collector=players))
+    context.exit(
+        commands.evaluate(path, commands.EvaluationPlan(**plan), simulator=simulator, collector=players)
+    )
 
 
 @main_group.group("bench")

@@ -15,7 +15,7 @@ from workflow_rl.cage2.scenario import RED_AGENTS
 from workflow_rl.collectors import make_collector
 from workflow_rl.compiled_rollout import is_player_cached
 from workflow_rl.display import RunDisplay
-from workflow_rl.environments import NATIVE, cage2_environment, with_attacker
+from workflow_rl.environments import NATIVE, cage2_environment, describe, on_simulator, with_attacker
 from workflow_rl.episode import EnvironmentSpec
 from workflow_rl.errors import (
     EpisodeError,
@@ -31,7 +31,7 @@ from workflow_rl.policy import load_policy
 from workflow_rl.ppo import torch_device
 from workflow_rl.rollout import make_environment
 from workflow_rl.run_log import CONFIG, RunDirectory
-from workflow_rl.settings import CollectorSettings, TrainSettings
+from workflow_rl.settings import CollectorSettings, RunSettings, TrainSettings
 from workflow_rl.workflow import Workflow
 
 INTERRUPTED = 130
@@ -154,16 +154,43 @@ class Evaluation:
     score: Score
 
 
-def evaluate(path: Path, *, num_episodes: int, seed: int, greedy: bool, collector: CollectorSettings) -> int:
+@dataclass(frozen=True)
+class EvaluationPlan:
+    """How a policy is evaluated.
+
+    Attributes:
+        episodes: per attacker; each is played to the longest horizon, its first steps count for the others.
+        seed: of the evaluation episodes.
+        greedy: take the most probable action instead of sampling.
+
+    Raises:
+        SettingError: a value is not allowed.
+    """
+
+    episodes: int = 100
+    seed: int = 0
+    greedy: bool = False
+
+    def __post_init__(self) -> None:
+        if self.episodes < 2:
+            raise SettingError(f"--episodes must be at least 2, got {self.episodes}")
+        RunSettings(seed=self.seed)  # has the bounds of every seed
+
+
+def evaluate(path: Path, plan: EvaluationPlan, *, simulator: str | None, collector: CollectorSettings) -> int:
     """Evaluate a policy against every attacker, at every horizon of the challenge.
 
     Args:
         path: a policy file, or a run directory, whose best policy is taken.
-        num_episodes: per attacker; each is played to the longest horizon, and its first steps count for the
-        others.
-        seed: of the evaluation episodes.
-        greedy: take the most probable action instead of sampling.
+        plan: what is played.
+        simulator: "native" or "cyborg"; `None` is the one it was trained on.
         collector: who plays.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        WorkflowRLError: one line for the user.
     """
     file = _policy_file(path)
     policy, metadata = load_policy(file)
@@ -173,24 +200,31 @@ def evaluate(path: Path, *, num_episodes: int, seed: int, greedy: bool, collecto
         definition = metadata["compliance"]
     except KeyError as error:
         raise PolicyFileError(f"{file} does not say what it was trained for: {error} is missing") from error
+    if simulator is not None:
+        environment = on_simulator(environment, simulator)
+    _try_environment(environment)
     cells = []
     with make_collector(collector, environment) as players:
         for batch, red_agent in enumerate(RED_AGENTS):
+            snapshot = policy.snapshot(batch)
             tickets = evaluation_tickets(
                 with_attacker(environment, red_agent, max(HORIZONS)),
-                policy.snapshot(batch),
-                run_seed=seed,
-                episodes=range(num_episodes),
+                snapshot,
+                run_seed=plan.seed,
+                episodes=range(plan.episodes),
                 batch=batch,
                 workflow=workflow,
-                greedy=greedy,
+                greedy=plan.greedy,
             )
-            episodes = evaluate_policy(players, policy.snapshot(batch), tickets)
+            episodes = evaluate_policy(players, snapshot, tickets)
             cells += [
                 Evaluation(red_agent, horizon, score(episodes, workflow, definition, horizon=horizon))
                 for horizon in HORIZONS
             ]
-    _print_evaluation(Console(), file, workflow, environment, seed, cells)
+    title = (
+        f"{file.name}: {workflow}\n{describe(environment)}, {plan.episodes} episodes each, seed {plan.seed}"
+    )
+    _print_evaluation(Console(), title, cells)
     return 0
 
 
@@ -203,19 +237,9 @@ def _policy_file(path: Path) -> Path:
     return path / str(summary["best_policy"])
 
 
-def _print_evaluation(
-    console: Console,
-    file: Path,
-    workflow: Workflow,
-    environment: EnvironmentSpec,
-    seed: int,
-    cells: Sequence[Evaluation],
-) -> None:
-    num_episodes = cells[0].score.episodes
-    table = Table(
-        title=f"{file.name}: {workflow}\n{environment.id}, {num_episodes} episodes each, seed {seed}",
-        caption="± one standard error; shorter horizons are the first steps of the same episodes",
-    )
+def _print_evaluation(console: Console, title: str, cells: Sequence[Evaluation]) -> None:
+    console.print(title, highlight=False, soft_wrap=True)
+    table = Table()
     for heading in ("red agent", "steps", "reward", "compliance"):
         table.add_column(heading, justify="left" if heading == "red agent" else "right")
     for cell in cells:
@@ -232,3 +256,6 @@ def _print_evaluation(
             compliance,
         )
     console.print(table)
+    console.print(
+        "± one standard error; shorter horizons are the first steps of the same episodes", soft_wrap=True
+    )

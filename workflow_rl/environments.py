@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from workflow_rl.episode import EnvironmentSpec
 from workflow_rl.errors import SettingError
-from workflow_rl.settings import SimulatorSettings
+from workflow_rl.settings import SimulatorSettings, flag
 
 CYBORG = "workflow_rl/CybORG-v0"
 """The reference simulator, csle-cyborg."""
@@ -16,6 +14,9 @@ NATIVE = "workflow_rl/Cage2-v0"
 
 POLICY_PRELOAD = "workflow_rl.collectors.preload"
 """Loads the compiled policy, which every worker needs."""
+
+_ATTACK = ("red_agent", "max_steps")
+_NATIVE_ONLY = ("rules", "observation", "scan_memory", "decoy_memory")
 
 _PRELOAD = {
     CYBORG: ("workflow_rl.cage2.cyborg_preload",),
@@ -27,16 +28,28 @@ def cage2_environment(settings: SimulatorSettings) -> EnvironmentSpec:
     """CAGE Challenge 2 as the settings ask for it.
 
     Raises:
-        SettingError: the reference simulator does not play the rules asked for.
+        SettingError: the reference simulator does not play what is asked for.
     """
-    kwargs: dict[str, Any] = {"red_agent": settings.red_agent, "max_steps": settings.max_steps}
+    game = {"red_agent": settings.red_agent, "max_steps": settings.max_steps}
+    native = {name: getattr(settings, name) for name in _NATIVE_ONLY}
     if settings.simulator == "native":
-        return EnvironmentSpec.of(NATIVE, {**kwargs, "rules": settings.rules})
-    if settings.rules != "2.1":
-        raise SettingError(
-            f"--rules {settings.rules} needs --simulator native: the reference simulator plays 2.1 only"
-        )
-    return EnvironmentSpec.of(CYBORG, kwargs)
+        return EnvironmentSpec.of(NATIVE, {**game, **native})
+    default = SimulatorSettings()
+    for name, value in native.items():
+        if value != getattr(default, name):
+            raise SettingError(
+                f"{flag(name)} {value} needs --simulator native: the reference has no such setting"
+            )
+    return EnvironmentSpec.of(CYBORG, game)
+
+
+def on_simulator(environment: EnvironmentSpec, simulator: str) -> EnvironmentSpec:
+    """The same game on a simulator, "native" or "cyborg".
+
+    Raises:
+        SettingError: the simulator is unknown or does not play it.
+    """
+    return cage2_environment(SimulatorSettings(**{**dict(environment.kwargs), "simulator": simulator}))
 
 
 def with_attacker(environment: EnvironmentSpec, red_agent: str, max_steps: int) -> EnvironmentSpec:
@@ -44,6 +57,12 @@ def with_attacker(environment: EnvironmentSpec, red_agent: str, max_steps: int) 
     return EnvironmentSpec.of(
         environment.id, {**dict(environment.kwargs), "red_agent": red_agent, "max_steps": max_steps}
     )
+
+
+def describe(environment: EnvironmentSpec) -> str:
+    """Which simulator and which game, for people: a figure means nothing without them."""
+    settings = ", ".join(f"{name} {value}" for name, value in environment.kwargs if name not in _ATTACK)
+    return f"{environment.id} ({settings})" if settings else environment.id
 
 
 def preload_modules(environment: EnvironmentSpec) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, Self
 
 from workflow_rl.collectors import Collector
-from workflow_rl.environments import cage2_environment
+from workflow_rl.environments import cage2_environment, describe
 from workflow_rl.episode import EnvironmentSpec, NetworkShape
 from workflow_rl.errors import RunDirectoryError
 from workflow_rl.evaluate import Score, evaluate_policy, evaluation_tickets, score
@@ -354,7 +354,7 @@ class MainJob:
             "update_seconds": clock.update_seconds,
             "evaluation_seconds": clock.evaluation_seconds,
             "retries": self._collector.retries,
-            "simulator": self._environment.id,
+            "simulator": describe(self._environment),
             "best_workflow": None if best is None else str(best.workflow),
             "best_reward": None if best is None else best.reward,
             "best_reward_standard_error": None if best is None else best.standard_error,

@@ -124,6 +124,14 @@ class SimulatorSettings(_Group):
         "Challenge 2 was scored on; native simulator only.",
         choices=("2.1", "leaderboard"),
     )
+    observation: str = _setting(
+        "official",
+        "official: the challenge's observation. corrected: as the challenge's winner used it; native "
+        "simulator only, like both memories.",
+        choices=("official", "corrected"),
+    )
+    scan_memory: bool = _setting(False, "Add 26 bits: which hosts were seen scanned, and which one last.")
+    decoy_memory: bool = _setting(False, "Add 104 bits: which decoys stand on which host.")
     max_steps: int = _setting(100, "Steps of an episode; the simulator itself never ends one.", minimum=1)
 
 

@@ -37,8 +37,8 @@ _MAX_LOSSES_IN_A_ROW = 3
 """Pools that may break without one chunk finishing in between; more, and it is the episodes that kill."""
 
 _CHUNK_SECONDS = 0.01
-"""Playing time of one call. A call costs the learner 0.2 to 0.4 ms, so slow episodes travel alone and fast ones
-together; short enough that a batch is spread over several workers."""
+"""Playing time of one call. A call costs the learner 0.2 to 0.4 ms, so slow episodes travel alone and fast
+ones together; short enough that a batch is spread over several workers."""
 
 _SHORTEST_SECONDS = 1e-6
 _WINDOWS_LIMIT = 61
