@@ -1,0 +1,114 @@
+"""Memory of a training: the proportional set size (PSS) of the learner, the fork server and the workers.
+
+PSS counts a page that n processes share as 1/n in each of them, so that the sum over all processes is what
+the run really takes, however much the workers inherit from the fork server. It is read after every update,
+while the workers are playing; the report gives the largest sum that was seen.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from workflow_rl.bench import processes
+from workflow_rl.errors import WorkflowRLError
+
+_NEVER = 1_000_000
+
+
+@dataclass(frozen=True)
+class Memory:
+    """PSS in bytes; `workers` is the sum, `largest_worker` one of them."""
+
+    learner: int
+    fork_server: int
+    workers: int
+    largest_worker: int
+
+    @property
+    def total(self) -> int:
+        """Of the whole run."""
+        return self.learner + self.fork_server + self.workers
+
+
+def read_memory(workers: list[int]) -> Memory:
+    """The memory of this process, its fork server and the workers, now."""
+    server = processes.fork_server_of(os.getpid())
+    each = [processes.proportional_set_bytes(worker) for worker in workers]
+    return Memory(
+        learner=processes.proportional_set_bytes(os.getpid()),
+        fork_server=0 if server is None else processes.proportional_set_bytes(server),
+        workers=sum(each),
+        largest_worker=max(each, default=0),
+    )
+
+
+def measure(values: dict[str, Any], updates: int) -> dict[str, Any]:
+    """Train and look on."""
+    # Loads torch, which the workers, who import this file too, do without.
+    from workflow_rl.bench.training import WarmTraining
+    from workflow_rl.settings import TrainSettings
+
+    with WarmTraining(TrainSettings.from_flat(values)) as training:
+        seen = [read_memory(training.workers) for _ in training.updates(updates)]
+        peak = max(seen, key=lambda memory: memory.total)
+        return {
+            "settings": values,
+            "num_workers_seen": len(training.workers),
+            "peak_pss_bytes": {**asdict(peak), "total": peak.total},
+            "readings": [{**asdict(memory), "total": memory.total} for memory in seen],
+        }
+
+
+@click.command(help=__doc__)
+@click.option("--n-workers", type=click.IntRange(1), default=100, show_default=True)
+@click.option("--simulator", type=click.Choice(["native", "cyborg"]), default="native", show_default=True)
+@click.option("--updates", type=click.IntRange(1), default=3, show_default=True)
+@click.option("--episodes-per-update", type=click.IntRange(1), default=100, show_default=True)
+@click.option(
+    "--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write it here too."
+)
+@click.option("--quick", is_flag=True, help="Two workers and eight short episodes, to see that it runs.")
+def main(
+    n_workers: int,
+    simulator: str,
+    updates: int,
+    episodes_per_update: int,
+    json_file: Path | None,
+    quick: bool,
+) -> None:
+    from workflow_rl.bench import report
+    from workflow_rl.bench.machine import Sitting, usable_cores
+
+    values: dict[str, Any] = {
+        "simulator": simulator,
+        "n_workers": n_workers,
+        "episodes_per_update": episodes_per_update,
+        "stop_rule": "plateau",
+        "patience_updates": _NEVER,
+    }
+    if quick:
+        values, updates = {**values, "n_workers": 2, "episodes_per_update": 4, "max_steps": 5}, 2
+    if json_file is not None:
+        report.check_writable(json_file)
+    sitting = Sitting()
+    content = measure(values, updates)
+    conditions = sitting.conditions(own_load=max(values["n_workers"], usable_cores()) + 1)
+    document = report.document("memory", conditions, content)
+    print(json.dumps(document, indent=2))
+    if json_file is not None:
+        report.write(json_file, document)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except WorkflowRLError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)

@@ -1,0 +1,163 @@
+"""Benchmarks stay alive, say what they measured on, and refuse bad input. No test depends on a time."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import workflow_rl
+from workflow_rl.bench.machine import busy_warning, commit_of, describe_machine
+from workflow_rl.bench.simulator import ROUNDS
+from workflow_rl.bench.timing import Figure, Sample, Spread, Workload, measure, ratio
+
+CHECKOUT = Path(workflow_rl.__file__).parents[1]
+
+
+def program(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+
+
+def bench_simulator(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return program("-c", "from workflow_rl.cli import main; main()", "bench", "simulator", *arguments)
+
+
+def report_of(script: str, file: Path) -> dict[str, Any]:
+    done = program(f"benchmarks/{script}", "--quick", "--json", str(file))
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert json.loads(file.read_text()) == report
+    assert report["machine"]["usable_cores"] >= 1
+    assert report["conditions"]["command"].startswith("python")
+    return report
+
+
+def test_simulator_report_holds_every_figure(tmp_path):
+    done = bench_simulator("--quick", "--json", str(tmp_path / "report.json"))
+    assert done.returncode == 0, done.stderr
+    assert "csle-cyborg" in done.stdout
+    report = json.loads((tmp_path / "report.json").read_text())
+    names = [figure["name"].split(",")[0] for figure in report["figures"]]
+    assert names == ["compiled loop", "with policy", "Gymnasium env", "vector env of 1000", "csle-cyborg"]
+    for figure in report["figures"]:
+        spread = figure["steps_per_second"]
+        assert 0 < spread["minimum"] <= spread["median"] <= spread["maximum"]
+    assert report["rounds"] == ROUNDS >= 5
+    assert report["times_as_fast_as_reference"]["median"] > 1
+    start = report["first_step_warm"]
+    assert 0 < start["imported"] <= start["stepped"] <= start["played"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("--seconds", "0"), "--seconds"),
+        (("--seconds", "nan"), "--seconds"),
+        (("--seconds", "-1"), "--seconds"),
+        (("--json", "/nowhere/report.json"), "/nowhere/report.json"),
+        (("--json", "/"), "/"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, named):
+    done = bench_simulator("--quick", *arguments)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert named in done.stderr
+    assert done.stdout == ""
+
+
+def test_training_is_measured_against_the_limit(tmp_path):
+    report = report_of("training_against_limit.py", tmp_path / "report.json")
+    assert len(report["rounds"]) == 2
+    assert all(taken["training"]["episodes"] == 4 for taken in report["rounds"])
+    assert all(taken["limit"]["steps"] > 0 for taken in report["rounds"])
+    assert report["ratio"]["minimum"] > 0
+
+
+def test_memory_counts_every_process(tmp_path):
+    report = report_of("memory.py", tmp_path / "report.json")
+    peak = report["peak_pss_bytes"]
+    assert report["num_workers_seen"] == 2
+    assert 0 < peak["largest_worker"] < peak["workers"]
+    assert peak["total"] == peak["learner"] + peak["fork_server"] + peak["workers"]
+
+
+def test_main_job_is_accounted_for(tmp_path):
+    report = report_of("main_job.py", tmp_path / "report.json")
+    assert report["summary"]["episodes"] == 20
+    assert report["cpu_seconds"]["learner_main_thread"] > 0
+    parts = report["learner_main_thread"]
+    assert sum(parts["shares"].values()) == pytest.approx(1.0)
+    assert all(share >= 0 for share in parts["shares"].values())
+    assert parts["seconds"]["update"] > parts["update_seconds"]["backward"] > 0
+
+
+def test_main_job_looks_for_functions_that_exist():
+    code = (
+        "import json, runpy; m = runpy.run_path('benchmarks/main_job.py'); "
+        "print(json.dumps([*m['PARTS'].values(), [m['_EVALUATE'], m['_RUN']]]))"
+    )
+    for functions in json.loads(program("-c", code).stdout):
+        for file, name in functions:
+            source = next(CHECKOUT.glob(f"**/workflow_rl/{file.removeprefix('workflow_rl/')}"))
+            assert f"def {name}(" in source.read_text(), f"{file} has no {name}"
+
+
+def test_workloads_alternate():
+    played: list[str] = []
+
+    def play(name: str) -> int:
+        played.append(name)
+        return 3
+
+    figures = measure(
+        [Workload("a", lambda: play("a")), Workload("b", lambda: play("b"))], rounds=2, seconds=0.0
+    )
+    assert played == ["a", "b"] * 3  # once before the rounds
+    assert [sample.steps for sample in figures[0].samples] == [3, 3]
+
+
+def test_spreads_and_ratios():
+    def figure(*cpu_seconds: float) -> Figure:
+        return Figure("f", None, 0.0, tuple(Sample(60, 2 * cpu, cpu) for cpu in cpu_seconds))
+
+    assert figure(1.0, 2.0, 3.0).steps_per_second == Spread(15.0, 10.0, 30.0)
+    assert figure(1.0, 2.0, 3.0).steps_per_cpu_second == Spread(30.0, 20.0, 60.0)
+    assert ratio(figure(1.0, 2.0, 3.0), figure(4.0, 4.0, 6.0)) == Spread(2.0, 2.0, 4.0)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_busy"),
+    [(0.2, 1.2, False), (2.0, 1.2, True), (0.2, 3.5, True), (None, None, False)],
+)
+def test_a_busy_machine_is_named(before, after, is_busy):
+    warning = busy_warning(before, after, 1.0, 2)
+    assert (warning is not None) == is_busy
+    assert warning is None or "\n" not in warning
+
+
+def test_a_commit_is_known_in_a_checkout_only(tmp_path):
+    assert commit_of(tmp_path) is None
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org"]
+    subprocess.run([*git, "init", "-q"], cwd=tmp_path, check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "first"], cwd=tmp_path, check=True)
+    clean = commit_of(tmp_path)
+    assert clean is not None
+    assert len(clean.sha) == 40
+    assert not clean.is_dirty
+    (tmp_path / "new").touch()
+    dirty = commit_of(tmp_path)
+    assert dirty is not None
+    assert dirty.is_dirty
+
+
+def test_the_machine_names_versions():
+    machine = describe_machine()
+    assert machine.processor
+    assert machine.packages["numpy"] is not None
+    assert machine.thread_settings.keys() >= {"OMP_NUM_THREADS"}
