@@ -123,7 +123,7 @@ def test_settings_that_exclude_each_other(program: Program, tmp_path: Path) -> N
     outcome = program("train", "--simulator", "cyborg", "--rules", "leaderboard")
     assert (outcome.code, outcome.complaint) == (
         2,
-        "error: --rules leaderboard needs --simulator native: the reference simulator plays 2.1 only",
+        "error: --rules leaderboard needs --simulator native: the reference has no such setting",
     )
     assert list(tmp_path.iterdir()) == []
 
@@ -168,7 +168,7 @@ def test_resuming_a_complete_run(program: Program) -> None:
         (["nowhere"], "there is no policy file nowhere"),
         (["."], "holds no evaluated policy yet"),
         (["policy", "--episodes", "1"], "--episodes must be at least 2, got 1"),
-        (["policy", "--seed", "-1"], "--seed must be at least 0, got -1"),
+        (["policy", "--seed", "-1"], "--seed must be at least 0 and at most 4294967295, got -1"),
         (["policy", "--n-workers", "0"], "--n-workers must be at least 1, got 0"),
         (["policy", "--collector", "dask"], "got dask"),
         ([], "Missing argument 'RUN_DIR|POLICY_FILE'"),
@@ -430,7 +430,7 @@ def test_evaluate_scores_every_attacker_at_every_horizon(program: Program, tmp_p
     ]
     rewards = {(row[0], row[1]): float(row[2]) for row in cells}
     assert rewards["B_lineAgent", "100"] < rewards["B_lineAgent", "50"] < rewards["B_lineAgent", "30"] <= 0
-    assert "workflow_rl/Cage2-v0, 3 episodes each, seed 0" in outcome.out
+    assert "workflow_rl/Cage2-v0 (rules 2.1), 3 episodes each, seed 0" in outcome.out
     assert policy.name in outcome.out
 
 

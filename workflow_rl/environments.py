@@ -15,7 +15,6 @@ NATIVE = "workflow_rl/Cage2-v0"
 POLICY_PRELOAD = "workflow_rl.collectors.preload"
 """Loads the compiled policy, which every worker needs."""
 
-_ATTACK = ("red_agent", "max_steps")
 _NATIVE_ONLY = ("rules", "observation", "scan_memory", "decoy_memory")
 
 _PRELOAD = {
@@ -60,9 +59,12 @@ def with_attacker(environment: EnvironmentSpec, red_agent: str, max_steps: int) 
 
 
 def describe(environment: EnvironmentSpec) -> str:
-    """Which simulator and which game, for people: a figure means nothing without them."""
-    settings = ", ".join(f"{name} {value}" for name, value in environment.kwargs if name not in _ATTACK)
-    return f"{environment.id} ({settings})" if settings else environment.id
+    """Which simulator and which rules, for people: a figure means nothing without them."""
+    kwargs = {"rules": "2.1", **dict(environment.kwargs)}
+    extras = [f"{kwargs['observation']} observation"] if kwargs.get("observation") == "corrected" else []
+    extras += [name.replace("_", " ") for name in ("scan_memory", "decoy_memory") if kwargs.get(name)]
+    details = ", ".join([f"rules {kwargs['rules']}", *extras])
+    return f"{environment.id} ({details})"
 
 
 def preload_modules(environment: EnvironmentSpec) -> tuple[str, ...]:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
+from pathlib import Path
 
 _THREAD_COUNTS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
@@ -29,16 +31,23 @@ def worker_context(preload: Sequence[str]) -> BaseContext:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
-    with _one_thread_each():
-        forkserver.ensure_running()  # inherits the variables now, and the workers from it
+    with _environment_of_workers(), _interrupts_held():
+        forkserver.ensure_running()  # inherits both now, and the workers from it
     return context
 
 
 @contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Numerical libraries in workers get one thread each; they read these variables when first loaded."""
-    before = {name: os.environ.get(name) for name in _THREAD_COUNTS}
-    os.environ.update(dict.fromkeys(_THREAD_COUNTS, "1"))
+def _environment_of_workers() -> Iterator[None]:
+    """The variables that the fork server is to see.
+
+    Numerical libraries get one thread in each worker; they read these variables when first loaded. And until
+    Python 3.12 the fork server finds what it preloads on its own import path only (cpython issue 117378), which
+    lacks a checkout that is not installed.
+    """
+    import_path = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    variables = {**dict.fromkeys(_THREAD_COUNTS, "1"), "PYTHONPATH": os.pathsep.join(import_path)}
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:
@@ -47,3 +56,16 @@ def _one_thread_each() -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C reaches the whole terminal group; a worker that is just starting must not die of it.
+
+    Processes inherit the mask; `collectors.worker.start` lifts it once the worker ignores the signal.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -28,6 +28,8 @@ def start(snapshot_directory: Path) -> None:
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
     )  # Ctrl-C reaches the whole terminal group; the parent decides
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # held by `fork_server` until now
     with contextlib.suppress(OSError, AttributeError):  # no such call on Windows, or already at the lowest
         os.nice(_NICENESS)
     threading.Thread(target=_end_with_parent, args=(snapshot_directory,), daemon=True).start()
