@@ -41,8 +41,8 @@ def _environment_of_workers() -> Iterator[None]:
     """The variables that the fork server is to see.
 
     Numerical libraries get one thread in each worker; they read these variables when first loaded. And until
-    Python 3.12 the fork server finds what it preloads on its own import path only (cpython issue 117378), which
-    lacks a checkout that is not installed.
+    Python 3.12 the fork server finds what it preloads on its own import path only, which lacks a checkout that
+    is not installed (cpython issue 117378).
     """
     import_path = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     variables = {**dict.fromkeys(_THREAD_COUNTS, "1"), "PYTHONPATH": os.pathsep.join(import_path)}
