@@ -24,8 +24,9 @@ _NEVER = 1_000_000
 
 @dataclass(frozen=True)
 class Memory:
-    """PSS in bytes; `workers` is the sum, `largest_worker` one of them."""
+    """PSS in bytes; `workers` is the sum over `num_workers`, `largest_worker` one of them."""
 
+    num_workers: int
     learner: int
     fork_server: int
     workers: int
@@ -37,11 +38,16 @@ class Memory:
         return self.learner + self.fork_server + self.workers
 
 
-def read_memory(workers: list[int]) -> Memory:
-    """The memory of this process, its fork server and the workers, now."""
+def read_memory() -> Memory:
+    """The memory of this process, its fork server and the workers, now.
+
+    The executor starts a worker when none is idle: short episodes may leave it with fewer than it was allowed.
+    """
     server = processes.fork_server_of(os.getpid())
+    workers = [] if server is None else processes.children_of(server)
     each = [processes.proportional_set_bytes(worker) for worker in workers]
     return Memory(
+        num_workers=len(workers),
         learner=processes.proportional_set_bytes(os.getpid()),
         fork_server=0 if server is None else processes.proportional_set_bytes(server),
         workers=sum(each),
@@ -56,11 +62,10 @@ def measure(values: dict[str, Any], updates: int) -> dict[str, Any]:
     from workflow_rl.settings import TrainSettings
 
     with WarmTraining(TrainSettings.from_flat(values)) as training:
-        seen = [read_memory(training.workers) for _ in training.updates(updates)]
+        seen = [read_memory() for _ in training.updates(updates)]
         peak = max(seen, key=lambda memory: memory.total)
         return {
             "settings": values,
-            "num_workers_seen": len(training.workers),
             "peak_pss_bytes": {**asdict(peak), "total": peak.total},
             "readings": [{**asdict(memory), "total": memory.total} for memory in seen],
         }
