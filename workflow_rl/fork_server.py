@@ -40,9 +40,10 @@ def worker_context(preload: Sequence[str]) -> BaseContext:
 def _environment_of_workers() -> Iterator[None]:
     """The variables that the fork server is to see.
 
-    Numerical libraries get one thread in each worker; they read these variables when first loaded. And until
-    Python 3.12 the fork server finds what it preloads on its own import path only, which lacks a checkout that
-    is not installed (cpython issue 117378).
+    Numerical libraries get one thread in each worker; they read these variables when first loaded.
+
+    Until Python 3.12 the fork server finds what it preloads on its own import path only, which lacks a
+    checkout that is not installed (cpython issue 117378).
     """
     import_path = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     variables = {**dict.fromkeys(_THREAD_COUNTS, "1"), "PYTHONPATH": os.pathsep.join(import_path)}
