@@ -41,7 +41,7 @@ class Memory:
 def read_memory() -> Memory:
     """The memory of this process, its fork server and the workers, now.
 
-    The executor starts a worker when none is idle: short episodes may leave it with fewer than it was allowed.
+    The executor starts a worker when none is idle: with short episodes there may be fewer than allowed.
     """
     server = processes.fork_server_of(os.getpid())
     workers = [] if server is None else processes.children_of(server)

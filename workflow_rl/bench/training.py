@@ -68,8 +68,8 @@ class WarmTraining:
 
     Attributes:
         startup_seconds: until every worker has been given episodes and these have been played.
-        workers: process ids of the workers that the warm-up started: all of them, unless episodes are so short
-            that the executor found idle ones instead.
+        workers: process ids of the workers that the warm-up started: all of them, unless episodes are so
+            short that the executor found idle ones instead.
         environment: what they play.
         initial: the policy that every round starts with.
     """
