@@ -104,14 +104,14 @@ def main_group(context: click.Context) -> None:
 )
 @click.pass_context
 def train_command(context: click.Context, /, resume: Path | None, **values: Any) -> None:
-    r"""Search for the best workflow, training a policy for each one tried (the main job).
+    """Search for the best workflow, training a policy for each one tried (the main job).
 
     \b
     Examples:
       workflow-rl train --n-workers 4 --total-episodes 2000
       workflow-rl train --workflow op_server,enterprise,defender,op_host,user
       workflow-rl train --resume runs/2026-11-23-101500-seed0
-    """
+    """  # noqa: D301  (click's mark for lines that are to stay as they are)
     given = {
         name
         for name in values
