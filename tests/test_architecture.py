@@ -32,7 +32,7 @@ LAYERS = {
     ),
     "simulators": ("cage2", "cage2.*"),
     "what crosses processes, and how it is judged": ("alignment", "episode", "environments"),
-    "playing episodes": ("inference", "compiled_rollout", "rollout"),
+    "playing episodes": ("spaces", "inference", "compiled_rollout", "rollout"),
     "collectors": (
         "collectors",
         "collectors.interface",
@@ -45,7 +45,7 @@ LAYERS = {
         "collectors.ray_actors",
     ),
     "learning": ("policy", "gae", "ppo"),
-    "training": ("checkpoint", "run_log", "interruption", "evaluate", "train"),
+    "training": ("trace", "checkpoint", "run_log", "interruption", "evaluate", "train"),
     "search": ("gaussian_process", "search"),
     "programs": (
         "report",

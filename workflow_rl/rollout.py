@@ -8,6 +8,7 @@ alone: the environment is seeded by the ticket at every reset, and each action's
 
 from __future__ import annotations
 
+import importlib
 import os
 import time
 import traceback
@@ -18,7 +19,6 @@ from typing import Any, cast
 
 import gymnasium
 import numpy as np
-from gymnasium import spaces
 from numpy.typing import NDArray
 
 from workflow_rl.alignment import FIXED_TYPE, HasRedAccess, compromised_types
@@ -33,16 +33,26 @@ from workflow_rl.episode import (
     Ticket,
     context_of,
 )
-from workflow_rl.errors import EpisodeError, SettingError, WorkflowRLError
+from workflow_rl.errors import EpisodeError, WorkflowRLError
 from workflow_rl.inference import Actor
 from workflow_rl.seeding import environment_seed, episode_key
+from workflow_rl.spaces import Interface, interface_of
 
 Environment = gymnasium.Env[NDArray[Any], Any]
 
 
 def make_environment(spec: EnvironmentSpec) -> Environment:
-    """Build an environment without Gymnasium's per-step checks, which cost more than a policy."""
-    return gymnasium.make(spec.id, disable_env_checker=True, **dict(spec.kwargs))
+    """Build an environment without Gymnasium's per-step checks, which cost more than a policy.
+
+    `module:name` imports the module first; `name` is then an id that the module registers, or a class in it.
+    """
+    module, _, name = spec.id.rpartition(":")
+    kwargs = dict(spec.kwargs)
+    if module:
+        found = getattr(importlib.import_module(module), name, None)
+        if isinstance(found, type):
+            return cast(Environment, found(**kwargs))
+    return gymnasium.make(spec.id, disable_env_checker=True, **kwargs)
 
 
 def network_shape(environment: Environment, *, hidden_size: int, has_workflow: bool) -> NetworkShape:
@@ -51,16 +61,12 @@ def network_shape(environment: Environment, *, hidden_size: int, has_workflow: b
     Raises:
         SettingError: the spaces are not supported.
     """
-    observation, action = environment.observation_space, environment.action_space
-    if not isinstance(action, spaces.Discrete) or action.start != 0:
-        raise SettingError(f"the action space must be Discrete starting at 0, got {action}")
-    if not isinstance(observation, spaces.MultiBinary | spaces.Box) or len(observation.shape) != 1:
-        raise SettingError(f"the observation space must be a flat MultiBinary or Box, got {observation}")
+    interface = interface_of(environment)
     return NetworkShape(
-        num_observations=observation.shape[0],
+        num_observations=interface.num_observations,
         num_context=WORKFLOW_CONTEXT if has_workflow else 0,
         hidden_size=hidden_size,
-        num_actions=int(action.n),
+        num_actions=interface.num_actions,
     )
 
 
@@ -101,7 +107,7 @@ class Player:
         for ticket in tickets:
             with self._blaming(ticket):
                 environment = self._environment(ticket.environment)
-                episodes.append(_play_episode(environment, ticket, actor))
+                episodes.append(_play_episode(environment, interface_of(environment), ticket, actor))
         return Episodes.concatenate(episodes)
 
     def _environment(self, spec: EnvironmentSpec) -> Environment:
@@ -128,33 +134,32 @@ def _compromised_types(environment: Environment) -> int:
     return compromised_types(cast(HasRedAccess, environment.unwrapped).red_access())
 
 
-def _play_episode(environment: Environment, ticket: Ticket, actor: Actor) -> Episodes:
+def _play_episode(environment: Environment, interface: Interface, ticket: Ticket, actor: Actor) -> Episodes:
     started = time.monotonic()
     key = episode_key(ticket.run_seed, ticket.stream, ticket.episode)
     actor.begin_episode(context_of(ticket), key, greedy=ticket.greedy)
     judged = ticket.workflow is not None
-    observation, _ = environment.reset(seed=int(environment_seed(key)))
-    observations = [observation]
+    first, _ = environment.reset(seed=int(environment_seed(key)))
+    observations = [interface.encode(first)]
     actions: list[int] = []
     log_probs: list[float] = []
     rewards: list[float] = []
     compromised: list[int] = []
     terminated = truncated = False
     while not (terminated or truncated):
-        action, log_prob = actor.act(np.asarray(observation, np.float32), len(actions))
+        action, log_prob = actor.act(np.asarray(observations[-1], np.float32), len(actions))
         # The true state costs time, so it is asked for only where compliance needs it: before a fix.
         is_fix = judged and FIXED_TYPE[action] >= 0
         compromised.append(_compromised_types(environment) if is_fix else 0)
-        observation, reward, terminated, truncated, _ = environment.step(action)
-        observations.append(observation)
+        observation, reward, terminated, truncated, _ = environment.step(interface.decode(action))
+        observations.append(interface.encode(observation))
         actions.append(action)
         log_probs.append(log_prob)
         rewards.append(float(reward))
-    binary = isinstance(environment.observation_space, spaces.MultiBinary)
     return Episodes(
         tickets=(ticket,),
         lengths=np.array([len(actions)], np.int32),
-        observations=np.array(observations, np.uint8 if binary else np.float32),
+        observations=np.array(observations),
         actions=np.array(actions, np.int16),
         log_probs=np.array(log_probs, np.float32),
         rewards=np.array(rewards, np.float32),

@@ -267,18 +267,50 @@ class RunSettings(_Group):
     run_dir: Path | None = _setting(
         None, "Directory for the run's results, made for it; default runs/<date>-<time>-seed<seed>."
     )
+    trace: Path | None = _setting(
+        None,
+        "Draw who does what when to this file, for ui.perfetto.dev: a row per worker, a slice per episode, "
+        "the learner's waits and updates. About 200 bytes an episode.",
+    )
 
 
 @dataclass(frozen=True)
-class TrainSettings:
-    """All settings of a training run, by group."""
+class EnvironmentSettings(_Group):
+    """What is played when it is not CAGE Challenge 2, and for how long."""
 
-    simulator: SimulatorSettings = SimulatorSettings()
-    search: SearchSettings = SearchSettings()
-    alignment: AlignmentSettings = AlignmentSettings()
-    ppo: PPOSettings = PPOSettings()
-    collector: CollectorSettings = CollectorSettings()
-    run: RunSettings = RunSettings()
+    title: ClassVar[str] = "Environment"
+
+    env: str = _setting(
+        "CartPole-v1",
+        "Gymnasium environment: a registered id, module:id, or module:Class; the module is imported.",
+    )
+    env_kwargs: str = _setting(
+        "{}", 'Keyword arguments of its constructor, a JSON object such as \'{"map_name": "8x8"}\'.'
+    )
+    total_steps: int = _setting(
+        100_000, "Training ends with the batch that reaches this many steps.", minimum=1
+    )
+    steps_per_update: int = _setting(
+        1024,
+        "Steps aimed at in the batch of one update. A batch is whole episodes: as many as give this with the "
+        "mean length of the last batch that was learnt from.",
+        minimum=1,
+    )
+    evaluation_episodes: int = _setting(
+        100, "Fresh seeded episodes that score the final policy, taking its most probable actions.", minimum=2
+    )
+
+
+class _AllSettings:
+    """All settings of a command, one field for each group."""
+
+    command: ClassVar[str]
+
+    @classmethod
+    def groups(cls) -> dict[str, type[_Group]]:
+        """The groups of settings by field, in the order of the help text."""
+        hints = get_type_hints(cls)
+        return {item.name: hints[item.name] for item in fields(cls)}  # type: ignore[arg-type]
 
     @classmethod
     def from_flat(cls, values: Mapping[str, Any]) -> Self:
@@ -289,9 +321,11 @@ class TrainSettings:
         Raises:
             SettingError: a name is unknown or a value is not allowed.
         """
-        known = {item.name for group in groups() for item in fields(group)}
+        known = {item.name for group in cls.groups().values() for item in fields(group)}
         if unknown := sorted(set(values) - known):
-            raise SettingError(f"unknown setting {unknown[0]!r}; workflow-rl train --help lists them all")
+            raise SettingError(
+                f"unknown setting {unknown[0]!r}; workflow-rl {cls.command} --help lists them all"
+            )
         built: dict[str, Any] = {
             name: group(
                 **{
@@ -300,16 +334,42 @@ class TrainSettings:
                     if item.name in values
                 }
             )
-            for name, group in _group_types().items()
+            for name, group in cls.groups().items()
         }
         return cls(**built)
 
     def to_flat(self) -> dict[str, Any]:
         """One mapping of setting names to JSON values, in the order of the help text."""
         flat: dict[str, Any] = {}
-        for group in fields(self):
-            flat.update(dataclasses.asdict(getattr(self, group.name)))
+        for name in self.groups():
+            flat.update(dataclasses.asdict(getattr(self, name)))
         return {name: str(value) if isinstance(value, Path) else value for name, value in flat.items()}
+
+
+@dataclass(frozen=True)
+class TrainSettings(_AllSettings):
+    """All settings of a run of the main job, by group."""
+
+    command: ClassVar[str] = "train"
+
+    simulator: SimulatorSettings = SimulatorSettings()
+    search: SearchSettings = SearchSettings()
+    alignment: AlignmentSettings = AlignmentSettings()
+    ppo: PPOSettings = PPOSettings()
+    collector: CollectorSettings = CollectorSettings()
+    run: RunSettings = RunSettings()
+
+
+@dataclass(frozen=True)
+class EnvironmentTrainSettings(_AllSettings):
+    """All settings of training on one Gymnasium environment, by group."""
+
+    command: ClassVar[str] = "train-env"
+
+    environment: EnvironmentSettings = EnvironmentSettings()
+    ppo: PPOSettings = PPOSettings()
+    collector: CollectorSettings = CollectorSettings()
+    run: RunSettings = RunSettings()
 
 
 def _from_json(group: type[_Group], item: dataclasses.Field[Any], values: Mapping[str, Any]) -> Any:
@@ -318,10 +378,6 @@ def _from_json(group: type[_Group], item: dataclasses.Field[Any], values: Mappin
     return Path(value) if isinstance(value, str) and value_type(group, item) is Path else value
 
 
-def _group_types() -> dict[str, type[_Group]]:
-    return get_type_hints(TrainSettings)
-
-
-def groups() -> list[type[_Group]]:
-    """The groups of settings, in the order of the help text."""
-    return list(_group_types().values())
+def groups(settings: type[_AllSettings] = TrainSettings) -> list[type[_Group]]:
+    """The groups of a command's settings, in the order of the help text."""
+    return list(settings.groups().values())

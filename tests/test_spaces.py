@@ -1,0 +1,89 @@
+"""Spaces: what the policy sees of an observation, and what the environment gets for a choice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from workflow_rl.errors import SettingError
+from workflow_rl.spaces import interface_of
+
+
+@dataclass
+class Shown(gymnasium.Env[Any, Any]):
+    """An environment that is only its spaces."""
+
+    observation_space: spaces.Space[Any]
+    action_space: spaces.Space[Any]
+
+
+def seen(space: spaces.Space[Any], observation: Any) -> np.ndarray[Any, Any]:
+    """An observation as the policy sees it."""
+    interface = interface_of(Shown(space, spaces.Discrete(2)))
+    encoded = interface.encode(observation)
+    assert encoded.shape == (interface.num_observations,)
+    return encoded
+
+
+SIGHTS: dict[str, tuple[spaces.Space[Any], Any, list[float], type]] = {
+    "box": (spaces.Box(-1, 1, (2,), np.float64), np.array([0.5, -0.25]), [0.5, -0.25], np.float32),
+    "image": (spaces.Box(0, 255, (2, 2), np.uint8), np.array([[0, 255], [7, 8]]), [0, 255, 7, 8], np.float32),
+    "scalar box": (spaces.Box(-1, 1, ()), np.float32(0.5), [0.5], np.float32),
+    "bits": (spaces.MultiBinary(3), np.array([1, 0, 1], np.int8), [1, 0, 1], np.uint8),
+    "bit table": (spaces.MultiBinary((2, 2)), np.array([[1, 0], [0, 1]], np.int8), [1, 0, 0, 1], np.uint8),
+    "number": (spaces.Discrete(4), 2, [0, 0, 1, 0], np.uint8),
+    "number from 5": (spaces.Discrete(3, start=5), 7, [0, 0, 1], np.uint8),
+    "numbers": (spaces.MultiDiscrete([2, 3]), np.array([1, 0]), [0, 1, 1, 0, 0], np.uint8),
+    "mapping": (
+        spaces.Dict(b=spaces.Discrete(2), a=spaces.Box(-9, 9, (1,))),
+        {"a": np.array([4.5]), "b": 1},
+        [4.5, 0, 1],
+        np.float32,
+    ),
+    "mapping of bits": (
+        spaces.Dict(a=spaces.Discrete(2), b=spaces.Tuple([spaces.MultiBinary(1)])),
+        {"a": 0, "b": (np.array([1]),)},
+        [1, 0, 1],
+        np.uint8,
+    ),
+}
+
+
+@pytest.mark.parametrize(("space", "observation", "expected", "dtype"), SIGHTS.values(), ids=SIGHTS)
+def test_observations(space: spaces.Space[Any], observation: Any, expected: list[float], dtype: type) -> None:
+    encoded = seen(space, observation)
+    assert encoded.dtype == dtype
+    assert encoded.tolist() == expected
+
+
+def test_a_mapping_is_seen_in_the_order_of_its_space_not_of_the_observation() -> None:
+    space = spaces.Dict(a=spaces.Discrete(2), b=spaces.Discrete(2))
+    assert seen(space, {"b": 0, "a": 1}).tolist() == seen(space, {"a": 1, "b": 0}).tolist() == [0, 1, 1, 0]
+
+
+@pytest.mark.parametrize("space", [spaces.Box(-1, 1, (2,)), spaces.MultiBinary(2)], ids=str)
+def test_what_was_seen_does_not_change_when_the_environment_goes_on(space: spaces.Space[Any]) -> None:
+    shared = np.ones(2, space.dtype)
+    encoded = seen(space, shared)
+    shared[:] = 0
+    assert encoded.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(("start", "expected"), [(0, [0, 1, 2]), (-1, [-1, 0, 1])])
+def test_choices_of_a_number(start: int, expected: list[int]) -> None:
+    interface = interface_of(Shown(spaces.Discrete(2), spaces.Discrete(3, start=start)))
+    assert interface.num_actions == 3
+    assert [interface.decode(choice) for choice in range(3)] == expected
+
+
+def test_spaces_that_are_not_supported_are_refused_in_one_line() -> None:
+    endless = spaces.Sequence(spaces.Discrete(2))
+    with pytest.raises(SettingError, match=r"observation space must have a fixed length.*Sequence"):
+        interface_of(Shown(endless, spaces.Discrete(2)))
+    with pytest.raises(SettingError, match=r"action space must be Discrete.*MultiBinary"):
+        interface_of(Shown(spaces.Discrete(2), spaces.MultiBinary(3)))
