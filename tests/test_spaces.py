@@ -40,7 +40,7 @@ SIGHTS: dict[str, tuple[spaces.Space[Any], Any, list[float], type]] = {
     "number from 5": (spaces.Discrete(3, start=5), 7, [0, 0, 1], np.uint8),
     "numbers": (spaces.MultiDiscrete([2, 3]), np.array([1, 0]), [0, 1, 1, 0, 0], np.uint8),
     "mapping": (
-        spaces.Dict(b=spaces.Discrete(2), a=spaces.Box(-9, 9, (1,))),
+        spaces.Dict(a=spaces.Box(-9, 9, (1,)), b=spaces.Discrete(2)),
         {"a": np.array([4.5]), "b": 1},
         [4.5, 0, 1],
         np.float32,
