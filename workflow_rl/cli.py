@@ -26,7 +26,7 @@ from workflow_rl.settings import CollectorSettings, TrainSettings, allowed_value
 _LAUNCHED = time.monotonic()
 _INTERRUPTED = 130
 
-_MAY_CHANGE_ON_RESUME = {"n_workers", "collector", "run_dir"}
+_MAY_CHANGE_ON_RESUME = {"n_workers", "collector", "run_dir", "trace"}
 """Settings that change how fast a run goes, not what comes of it."""
 
 
@@ -100,7 +100,8 @@ def main_group(context: click.Context) -> None:
     "--resume",
     type=click.Path(path_type=Path),
     metavar="RUN_DIR",
-    help="Go on with an interrupted run, with its own settings; only --n-workers and --collector may differ.",
+    help="Go on with an interrupted run, with its own settings; only --n-workers, --collector and --trace "
+    "may differ.",
 )
 @click.pass_context
 def train_command(context: click.Context, /, resume: Path | None, **values: Any) -> None:

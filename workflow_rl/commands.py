@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from workflow_rl.cage2.scenario import RED_AGENTS
-from workflow_rl.collectors import make_collector
+from workflow_rl.collectors import Collector, make_collector
 from workflow_rl.compiled_rollout import is_player_cached
 from workflow_rl.display import RunDisplay
 from workflow_rl.environments import NATIVE, cage2_environment, describe, on_simulator, with_attacker
@@ -32,6 +32,7 @@ from workflow_rl.ppo import torch_device
 from workflow_rl.rollout import make_environment
 from workflow_rl.run_log import CONFIG, RunDirectory
 from workflow_rl.settings import CollectorSettings, RunSettings, TrainSettings
+from workflow_rl.trace import TracedCollector, TraceFile
 from workflow_rl.workflow import Workflow
 
 INTERRUPTED = 130
@@ -55,6 +56,7 @@ def train(settings: TrainSettings, *, launched: float) -> int:
         Workflow.parse(settings.search.workflow)
     torch_device(settings.ppo.device)
     _try_environment(cage2_environment(settings.simulator))  # fails before anything is written
+    _check_trace(settings)
     if settings.run.run_dir is None:
         name = f"{datetime.now().astimezone():%Y-%m-%d-%H%M%S}-seed{settings.run.seed}"
         settings = replace(settings, run=replace(settings.run, run_dir=Path("runs") / name))
@@ -91,7 +93,8 @@ def resume(path: Path, changes: Mapping[str, Any], ignored: Sequence[str], *, la
         raise RunDirectoryError(f"{directory.path / CONFIG} is damaged: it holds no settings")
     if (summary := directory.read_json(SUMMARY)) is not None and summary["is_complete"]:
         raise RunDirectoryError(f"the run in {path} is complete; start another one with another --run-dir")
-    settings = TrainSettings.from_flat({**stored, **changes, "run_dir": path})
+    settings = TrainSettings.from_flat({**stored, "trace": None, **changes, "run_dir": path})
+    _check_trace(settings)
     if ignored:
         names = ", ".join(ignored)
         Console(stderr=True).print(
@@ -108,7 +111,7 @@ def _run(settings: TrainSettings, directory: RunDirectory, launched: float) -> i
     with (
         directory,
         Interruption() as interruption,
-        make_collector(settings.collector, environment) as collector,
+        _collector(settings, environment) as collector,
     ):
         try:
             with RunDisplay(settings, launched, console) as display:
@@ -121,6 +124,17 @@ def _run(settings: TrainSettings, directory: RunDirectory, launched: float) -> i
             ) from error
     _print_summary(console, directory.path, summary)
     return 0 if summary["is_complete"] else INTERRUPTED
+
+
+def _check_trace(settings: TrainSettings) -> None:
+    """Refuse a place for the trace before anything else is made."""
+    if settings.run.trace is not None:
+        TraceFile(settings.run.trace).close()
+
+
+def _collector(settings: TrainSettings, environment: EnvironmentSpec) -> Collector:
+    collector = make_collector(settings.collector, environment)
+    return collector if settings.run.trace is None else TracedCollector(collector, settings.run.trace)
 
 
 def _print_summary(console: Console, path: Path, summary: Mapping[str, Any]) -> None:
