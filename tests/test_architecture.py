@@ -45,7 +45,7 @@ LAYERS = {
         "collectors.ray_actors",
     ),
     "learning": ("policy", "gae", "ppo"),
-    "training": ("trace", "checkpoint", "run_log", "interruption", "evaluate", "train"),
+    "training": ("tracing", "checkpoint", "run_log", "interruption", "evaluate", "train"),
     "search": ("gaussian_process", "search"),
     "programs": (
         "report",

@@ -32,7 +32,7 @@ from workflow_rl.ppo import torch_device
 from workflow_rl.rollout import make_environment
 from workflow_rl.run_log import CONFIG, RunDirectory
 from workflow_rl.settings import CollectorSettings, RunSettings, TrainSettings
-from workflow_rl.trace import TracedCollector, TraceFile
+from workflow_rl.tracing import TracedCollector, TraceFile
 from workflow_rl.workflow import Workflow
 
 INTERRUPTED = 130

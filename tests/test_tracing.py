@@ -23,7 +23,7 @@ from workflow_rl.ppo import PPO
 from workflow_rl.rollout import make_environment, network_shape
 from workflow_rl.run_log import read_training_log
 from workflow_rl.settings import TrainSettings
-from workflow_rl.trace import TracedCollector
+from workflow_rl.tracing import TracedCollector
 from workflow_rl.train import Counters, OrderTraining, UpdateReport
 from workflow_rl.workflow import Workflow
 
