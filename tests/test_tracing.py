@@ -1,4 +1,4 @@
-"""A trace shows every episode once, where and when it was played, and that nobody waits for anybody."""
+"""A trace shows every episode once, where and when it was played; the log says how busy everybody was."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
+    EventAccumulator,
+)
 
 from workflow_rl import commands
 from workflow_rl.bench.latency import Waits
@@ -176,6 +179,19 @@ def test_the_main_job_draws_training_and_evaluation(tmp_path: Path) -> None:
     assert [e["args"]["episode"] for e in slices(events, "evaluation episode ")] == list(range(8))
     assert len(slices(events, "update ")) == len(read_training_log(tmp_path / "run")) == 4
     assert len(slices(events, "wait ")) == 6
+
+
+def test_a_run_says_how_busy_everybody_was(tmp_path: Path) -> None:
+    settings = TrainSettings.from_flat({**RUN, "run_dir": tmp_path / "run"})
+    assert commands.train(settings, launched=time.monotonic()) == 0
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert 0 < summary["worker_busy_fraction"] < summary["learner_idle_fraction"] < 1
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    for name in ("worker_busy_fraction", "learner_idle_fraction"):
+        shares = [event.value for event in events.Scalars(f"speed/{name}")]
+        assert len(shares) == 4
+        assert min(shares) <= summary[name] <= max(shares)
 
 
 class Retrying(SequentialCollector):

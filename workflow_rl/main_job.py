@@ -64,11 +64,15 @@ class _Clock:
     cold_episodes: int = 0
     warm_seconds: float = 0.0
     warm_episodes: int = 0
+    round_seconds: float = 0.0
+    playing_seconds: float = 0.0
 
     def count(self, report: UpdateReport, seconds_since_launch: float) -> None:
         """Add one update. The first batch of a run is the cold one: it includes start-up."""
         self.collection_seconds += report.collection_seconds
         self.update_seconds += report.update_seconds
+        self.round_seconds += report.round_seconds
+        self.playing_seconds += report.playing_seconds
         if self.cold_seconds is None:
             self.cold_seconds = seconds_since_launch
             self.cold_episodes = report.batch_size
@@ -257,6 +261,10 @@ class MainJob:
                 "speed/episodes_per_second": report.episodes_per_second,
                 "speed/collection_seconds": report.collection_seconds,
                 "speed/update_seconds": report.update_seconds,
+                "speed/learner_idle_fraction": report.collection_seconds / report.round_seconds,
+                "speed/worker_busy_fraction": self._busy_fraction(
+                    report.playing_seconds, report.round_seconds
+                ),
                 **{f"ppo/{name}": value for name, value in asdict(report.statistics).items()},
             },
             step=report.total_episodes,
@@ -339,6 +347,13 @@ class MainJob:
     def _wall_seconds(self) -> float:
         return self._seconds_before + time.monotonic() - self._launched
 
+    def _busy_fraction(self, playing_seconds: float, round_seconds: float) -> float | None:
+        """Share of the players' time in which they played.
+
+        Of a single round it may exceed 1, since part of the batch was played in rounds before it.
+        """
+        return _rate(playing_seconds, round_seconds * self._settings.collector.num_players)
+
     def _summary(self) -> dict[str, Any]:
         progress, clock = self._progress, self._progress.clock
         best = progress.search.best()
@@ -353,6 +368,8 @@ class MainJob:
             "collection_seconds": clock.collection_seconds,
             "update_seconds": clock.update_seconds,
             "evaluation_seconds": clock.evaluation_seconds,
+            "learner_idle_fraction": _rate(clock.collection_seconds, clock.round_seconds),
+            "worker_busy_fraction": self._busy_fraction(clock.playing_seconds, clock.round_seconds),
             "retries": self._collector.retries,
             "simulator": describe(self._environment),
             "best_workflow": None if best is None else str(best.workflow),
@@ -376,5 +393,5 @@ def _shape_of(environment: EnvironmentSpec, hidden_size: int) -> NetworkShape:
         probe.close()
 
 
-def _rate(count: int, seconds: float | None) -> float | None:
+def _rate(count: float, seconds: float | None) -> float | None:
     return count / seconds if seconds else None

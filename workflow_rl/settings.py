@@ -254,6 +254,11 @@ class CollectorSettings(_Group):
         minimum=0,
     )
 
+    @property
+    def num_players(self) -> int:
+        """Processes that play at the same time."""
+        return 1 if self.collector == "sequential" else self.n_workers
+
 
 @dataclass(frozen=True)
 class RunSettings(_Group):

@@ -93,6 +93,7 @@ class UpdateReport:
         collection_seconds: time the learner waited for the batch.
         update_seconds: time of the update.
         round_seconds: from the end of the last update (of the start of training) to the end of this one.
+        playing_seconds: that workers played the batch's episodes, summed over workers.
         batch_size: episodes of the batch.
         policy_lag: updates between the policy that played and the one that learnt.
         statistics: of PPO.
@@ -109,6 +110,7 @@ class UpdateReport:
     collection_seconds: float
     update_seconds: float
     round_seconds: float
+    playing_seconds: float
     batch_size: int
     policy_lag: int
     statistics: UpdateStatistics
@@ -248,6 +250,7 @@ class OrderTraining:
             collection_seconds=collected - start,
             update_seconds=end - collected,
             round_seconds=end - round_start,
+            playing_seconds=float(episodes.seconds.sum(dtype=np.float64)),
             batch_size=len(episodes),
             policy_lag=policy_lag,
             statistics=statistics,
