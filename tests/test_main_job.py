@@ -128,7 +128,7 @@ def test_the_reference_simulator_gives_the_same_weights_in_workers(tmp_path: Pat
     small = {"simulator": "cyborg", "total_episodes": 8, "episodes_per_update": 4, "max_steps": 5}
     alone = run(tmp_path / "alone", **small)
     together = run(tmp_path / "together", **small, collector="executor", n_workers=2)
-    assert alone["simulator"] == "workflow_rl/CybORG-v0"
+    assert alone["simulator"] == "workflow_rl/CybORG-v0 (rules 2.1)"
     assert alone["weights_sha256"] == together["weights_sha256"]
 
 
