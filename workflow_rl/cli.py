@@ -12,25 +12,40 @@ import os
 import sys
 import time
 import tomllib
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
 from workflow_rl import __version__
-from workflow_rl.environments import cage2_environment, preload_modules
+from workflow_rl.environments import cage2_environment, gymnasium_environment, preload_modules
 from workflow_rl.errors import SettingError, WorkflowRLError
 from workflow_rl.fork_server import worker_context
-from workflow_rl.settings import CollectorSettings, TrainSettings, allowed_values, flag, groups, value_type
+from workflow_rl.settings import (
+    CollectorSettings,
+    EnvironmentTrainSettings,
+    TrainSettings,
+    allowed_values,
+    flag,
+    groups,
+    value_type,
+)
 
 _LAUNCHED = time.monotonic()
 _INTERRUPTED = 130
 
-_MAY_CHANGE_ON_RESUME = {"n_workers", "collector", "run_dir", "trace"}
+_MAY_CHANGE_ON_RESUME = {"n_workers", "collector", "run_dir", "trace", "checkpoint_seconds"}
 """Settings that change how fast a run goes, not what comes of it."""
 
 
-def _read_config(context: click.Context, _: click.Parameter, path: Path | None) -> Path | None:
+def _read_config(
+    settings: type[TrainSettings | EnvironmentTrainSettings],
+    context: click.Context,
+    _: click.Parameter,
+    path: Path | None,
+) -> Path | None:
     """Take a configuration file's values as the defaults of all other options."""
     if path is None:
         return None
@@ -42,7 +57,7 @@ def _read_config(context: click.Context, _: click.Parameter, path: Path | None) 
     if not isinstance(values, dict):
         raise SettingError(f"--config {path}: expected a mapping of settings to values, got {values!r}")
     values = {name.replace("-", "_"): value for name, value in values.items()}
-    TrainSettings.from_flat({name: value for name, value in values.items() if value is not None})
+    settings.from_flat({name: value for name, value in values.items() if value is not None})
     context.default_map = {**(context.default_map or {}), **values}
     return path
 
@@ -64,22 +79,28 @@ def _option(group: Any, item: dataclasses.Field[Any]) -> click.Option:
     )
 
 
-def _with_settings(command: click.Command) -> click.Command:
-    """Give a command an option for every training setting, and `--config`."""
+def _with_settings(
+    settings: type[TrainSettings | EnvironmentTrainSettings],
+) -> Callable[[click.Command], click.Command]:
+    """Give a command an option for each of its settings, and `--config`."""
     config = click.Option(
         ["--config"],
         type=click.Path(path_type=Path),
         is_eager=True,
         expose_value=False,
-        callback=_read_config,
+        callback=partial(_read_config, settings),
         help="TOML or JSON file of settings: each key is an option's name, e.g. n_workers = 8. "
         "Options on the command line win. A run's config.json is one.",
     )
     options: list[click.Parameter] = [config]
-    for group in groups():
+    for group in groups(settings):
         options += [_option(group, item) for item in dataclasses.fields(group)]
-    command.params = [*options, *command.params]
-    return command
+
+    def add(command: click.Command) -> click.Command:
+        command.params = [*options, *command.params]
+        return command
+
+    return add
 
 
 _HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
@@ -94,14 +115,14 @@ def main_group(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-@_with_settings
+@_with_settings(TrainSettings)
 @main_group.command("train", context_settings=_HELP_OPTIONS)
 @click.option(
     "--resume",
     type=click.Path(path_type=Path),
     metavar="RUN_DIR",
-    help="Go on with an interrupted run, with its own settings; only --n-workers, --collector and --trace "
-    "may differ.",
+    help="Go on with an interrupted run, with its own settings; only --n-workers, --collector, "
+    "--checkpoint-seconds and --trace may differ.",
 )
 @click.pass_context
 def train_command(context: click.Context, /, resume: Path | None, **values: Any) -> None:
@@ -132,6 +153,29 @@ def train_command(context: click.Context, /, resume: Path | None, **values: Any)
 
     changes = {name: values[name] for name in given & _MAY_CHANGE_ON_RESUME}
     context.exit(commands.resume(resume, changes, sorted(given - _MAY_CHANGE_ON_RESUME), launched=_LAUNCHED))
+
+
+@_with_settings(EnvironmentTrainSettings)
+@main_group.command("train-env", context_settings=_HELP_OPTIONS)
+@click.pass_context
+def train_environment_command(context: click.Context, /, **values: Any) -> None:
+    r"""Train a policy on one Gymnasium environment, with the same collectors and the same learner.
+
+    \b
+    Examples:
+      workflow-rl train-env --env CartPole-v1 --n-workers 2
+      workflow-rl train-env --config examples/cartpole.toml --n-workers 2
+      workflow-rl train-env --env my_package.games:Labyrinth --env-kwargs '{"size": 9}'
+    """
+    settings = EnvironmentTrainSettings.from_flat(
+        {name: value for name, value in values.items() if value is not None}
+    )
+    if settings.collector.collector == "executor":
+        # Its fork server loads what workers need while this process imports torch.
+        worker_context(preload_modules(gymnasium_environment(settings.environment)))
+    from workflow_rl import environment_job
+
+    context.exit(environment_job.train_environment(settings, launched=_LAUNCHED))
 
 
 @main_group.command("evaluate")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 from workflow_rl.episode import EnvironmentSpec
 from workflow_rl.errors import SettingError
-from workflow_rl.settings import SimulatorSettings, flag
+from workflow_rl.settings import EnvironmentSettings, SimulatorSettings, flag
 
 CYBORG = "workflow_rl/CybORG-v0"
 """The reference simulator, csle-cyborg."""
@@ -40,6 +43,28 @@ def cage2_environment(settings: SimulatorSettings) -> EnvironmentSpec:
                 f"{flag(name)} {value} needs --simulator native: the reference has no such setting"
             )
     return EnvironmentSpec.of(CYBORG, game)
+
+
+def gymnasium_environment(settings: EnvironmentSettings) -> EnvironmentSpec:
+    """The Gymnasium environment that the settings name.
+
+    Raises:
+        SettingError: its keyword arguments are no JSON object of numbers, texts, booleans and lists.
+    """
+    try:
+        kwargs = json.loads(settings.env_kwargs)
+    except ValueError as error:
+        raise SettingError(f"--env-kwargs is no JSON: {error}, got {settings.env_kwargs}") from error
+    if not isinstance(kwargs, dict):
+        raise SettingError(f"--env-kwargs must be a JSON object, got {settings.env_kwargs}")
+    return EnvironmentSpec.of(settings.env, {name: _frozen(value) for name, value in kwargs.items()})
+
+
+def _frozen(value: Any) -> Any:
+    """A JSON value as one that can be a key, as the arguments of an environment that is kept are."""
+    if isinstance(value, dict):
+        raise SettingError(f"--env-kwargs must not hold objects within the object, got {json.dumps(value)}")
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
 def on_simulator(environment: EnvironmentSpec, simulator: str) -> EnvironmentSpec:
