@@ -174,11 +174,13 @@ def test_a_run_leaves_the_files_it_promises(reference: Callable[[int], Path]) ->
     files = {str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()}
     events = {file for file in files if file.startswith("tensorboard/events.")}
     policies = {file for file in files if file.startswith("policies/") and file.endswith(".safetensors")}
+    checkpoints = {file for file in files if file.startswith("checkpoints/")}
     assert len(events) == 1
     assert len(policies) == 3
-    assert files - events - policies == {
+    assert len(checkpoints) == 2
+    assert files - events - policies - checkpoints == {
         "config.json",
-        "state.json",
+        "lock",
         "summary.json",
         "training_log.csv",
         "search_log.csv",
@@ -405,21 +407,24 @@ def test_a_run_killed_in_its_second_order_goes_on(tmp_path: Path, reference: Cal
     assert_like_uninterrupted(path, reference(1))
 
 
+@pytest.mark.parametrize("lag", [0, 1, 2])
 @pytest.mark.parametrize("episodes", [10, 40, 60])
-def test_an_interrupted_run_writes_everything_and_goes_on(
-    tmp_path: Path, reference: Callable[[int], Path], monkeypatch: pytest.MonkeyPatch, episodes: int
+def test_an_interrupted_run_writes_everything_and_goes_on_where_it_stopped(
+    tmp_path: Path, reference: Callable[[int], Path], monkeypatch: pytest.MonkeyPatch, episodes: int, lag: int
 ) -> None:
     path = tmp_path / "run"
     with monkeypatch.context() as patch:
         when_learnt(patch, episodes, lambda: signal.raise_signal(signal.SIGINT))
-        settings = TrainSettings.from_flat({**SMALL, "run_dir": path})
+        settings = TrainSettings.from_flat({**SMALL, "lag": lag, "run_dir": path})
         assert commands.train(settings, launched=time.monotonic()) == 130
+    log = (path / "training_log.csv").read_text()
     interrupted = summary_of(path)
     assert interrupted["is_complete"] is False
     assert interrupted["episodes"] == episodes == read_training_log(path)[-1].total_episodes
     assert list((path / "policies").glob("interrupted-*")), "the policy in training is kept"
     assert commands.resume(path, {}, [], launched=time.monotonic()) == 0
-    assert_like_uninterrupted(path, reference(1))
+    assert_like_uninterrupted(path, reference(lag))
+    assert (path / "training_log.csv").read_text().startswith(log), "an update was repeated"
 
 
 def test_ctrl_c_is_python_s_own_again_after_a_run(tmp_path: Path) -> None:
@@ -453,9 +458,6 @@ def test_a_run_with_a_damaged_policy_is_not_resumed(tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("state.json", "{"),
-        ("state.json", "{}"),
-        ("state.json", "[]"),
         ("config.json", "{"),
         ("config.json", "[]"),
     ],

@@ -16,7 +16,7 @@ from workflow_rl.policy import ActorCritic
 from workflow_rl.ppo import PPO
 from workflow_rl.rollout import make_environment, network_shape
 from workflow_rl.settings import SearchSettings, TrainSettings
-from workflow_rl.train import Counters, Ending, OrderTraining, UpdateReport, batch_sizes
+from workflow_rl.train import Counters, OrderProgress, OrderTraining, UpdateReport
 from workflow_rl.workflow import Workflow
 
 WORKFLOW = Workflow.from_index(31)
@@ -170,14 +170,6 @@ def test_reports_add_up() -> None:
     assert 0 < report.fixes_per_episode <= 6
 
 
-@pytest.mark.parametrize(
-    ("episodes", "per_update", "sizes"),
-    [(30, 10, [10, 10, 10]), (25, 10, [10, 10, 5]), (3, 10, [3]), (1, 1, [1])],
-)
-def test_batch_sizes(episodes: int, per_update: int, sizes: list[int]) -> None:
-    assert batch_sizes(episodes, per_update) == sizes
-
-
 def reported(reward: float, compliance: float | None) -> UpdateReport:
     """An update with this total reward and compliance."""
     (report,) = train(settings(), 10).reports
@@ -185,8 +177,12 @@ def reported(reward: float, compliance: float | None) -> UpdateReport:
 
 
 def endings(rule: SearchSettings, updates: Sequence[tuple[float, float | None]]) -> list[bool]:
-    ending = Ending(rule)
-    return [ending.is_reached(reported(reward, compliance)) for reward, compliance in updates]
+    progress = OrderProgress.start(1000, Counters())
+    reached = []
+    for reward, compliance in updates:
+        progress.count_update(reported(reward, compliance), rule)
+        reached.append(progress.is_ending)
+    return reached
 
 
 def test_training_ends_when_the_order_is_learnt() -> None:

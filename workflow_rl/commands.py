@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from workflow_rl.cage2.scenario import RED_AGENTS
+from workflow_rl.checkpoint import Checkpoint, load_checkpoint
 from workflow_rl.collectors import Collector, make_collector
 from workflow_rl.compiled_rollout import is_player_cached
 from workflow_rl.display import RunDisplay
@@ -61,9 +62,9 @@ def train(settings: TrainSettings, *, launched: float) -> int:
         name = f"{datetime.now().astimezone():%Y-%m-%d-%H%M%S}-seed{settings.run.seed}"
         settings = replace(settings, run=replace(settings.run, run_dir=Path("runs") / name))
     assert settings.run.run_dir is not None
-    directory = RunDirectory.create(settings.run.run_dir)
-    directory.write_json(CONFIG, settings.to_flat())
-    return _run(settings, directory, launched)
+    with RunDirectory.create(settings.run.run_dir) as directory:
+        directory.write_json(CONFIG, settings.to_flat())
+        return _run(settings, directory, None, launched)
 
 
 def _try_environment(environment: EnvironmentSpec) -> None:
@@ -87,35 +88,36 @@ def resume(path: Path, changes: Mapping[str, Any], ignored: Sequence[str], *, la
         ignored: settings that were given and may not; they are named on stderr.
         launched: as in `train`.
     """
-    directory = RunDirectory.resume(path)
-    stored = directory.read_json(CONFIG)
-    if not isinstance(stored, dict):
-        raise RunDirectoryError(f"{directory.path / CONFIG} is damaged: it holds no settings")
-    if (summary := directory.read_json(SUMMARY)) is not None and summary["is_complete"]:
-        raise RunDirectoryError(f"the run in {path} is complete; start another one with another --run-dir")
-    settings = TrainSettings.from_flat({**stored, "trace": None, **changes, "run_dir": path})
-    _check_trace(settings)
-    if ignored:
-        names = ", ".join(ignored)
-        Console(stderr=True).print(
-            f"resuming with the run's own settings; not changed: {names}", highlight=False
-        )
-    return _run(settings, directory, launched)
+    with RunDirectory.resume(path) as directory:
+        stored = directory.read_json(CONFIG)
+        if not isinstance(stored, dict):
+            raise RunDirectoryError(f"{directory.path / CONFIG} is damaged: it holds no settings")
+        if (summary := directory.read_json(SUMMARY)) is not None and summary["is_complete"]:
+            raise RunDirectoryError(
+                f"the run in {path} is complete; start another one with another --run-dir"
+            )
+        settings = TrainSettings.from_flat({**stored, "trace": None, **changes, "run_dir": path})
+        _check_trace(settings)
+        if ignored:
+            _warn("resuming with the run's own settings; not changed: " + ", ".join(ignored))
+        return _run(settings, directory, load_checkpoint(directory, _warn), launched)
 
 
-def _run(settings: TrainSettings, directory: RunDirectory, launched: float) -> int:
+def _warn(message: str) -> None:
+    Console(stderr=True).print(message, highlight=False, soft_wrap=True)
+
+
+def _run(
+    settings: TrainSettings, directory: RunDirectory, checkpoint: Checkpoint | None, launched: float
+) -> int:
     console = Console()
     environment = cage2_environment(settings.simulator)
     if environment.id == NATIVE and not is_player_cached():
         console.print("compiling the simulator, once for this installation: under a minute")
-    with (
-        directory,
-        Interruption() as interruption,
-        _collector(settings, environment) as collector,
-    ):
+    with Interruption() as interruption, _collector(settings, environment) as collector:
         try:
             with RunDisplay(settings, launched, console) as display:
-                job = MainJob(settings, directory, collector, display, interruption, launched)
+                job = MainJob(settings, directory, collector, display, interruption, launched, checkpoint)
                 summary = job.run()
         except EpisodeError as error:
             directory.write_bytes(_ERROR_LOG, f"{error}\n\n{error.worker_traceback}".encode())

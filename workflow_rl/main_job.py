@@ -1,22 +1,27 @@
 """The main job: choose a workflow, train it, evaluate it, tell the search, until the episodes are spent.
 
-Everything a run produces is in its directory. The state from which a run is resumed is written after every
-order; training an order is a pure function of that state, so a resumed run repeats the order that was cut off
-and ends with the same weights as one that was never stopped.
+Everything a run produces is in its directory. A checkpoint is written after the first update in every so many
+seconds, at the end of every order, and when a run is interrupted or its episodes cannot be played. All that
+happens after a checkpoint is a function of it, so a resumed run goes on between the same two updates and ends
+with the same weights and logs as one that was never stopped (`checkpoint` says what exactly is promised).
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, Self
 
+from numpy.typing import NDArray
+
+from workflow_rl.checkpoint import Checkpoint, save_checkpoint
 from workflow_rl.collectors import Collector
 from workflow_rl.environments import cage2_environment, describe
-from workflow_rl.episode import EnvironmentSpec, NetworkShape
-from workflow_rl.errors import RunDirectoryError
+from workflow_rl.episode import EnvironmentSpec, NetworkShape, Snapshot
+from workflow_rl.errors import CollectorError, EpisodeError, PolicyFileError, RunDirectoryError
 from workflow_rl.evaluate import Score, evaluate_policy, evaluation_tickets, score
 from workflow_rl.interruption import Interruption
 from workflow_rl.policy import ActorCritic, load_policy, policy_digest, policy_to_bytes
@@ -26,11 +31,14 @@ from workflow_rl.run_log import SEARCH_LOG, TRAINING_LOG, RunDirectory
 from workflow_rl.search import OrderResult, OrderSearch, Suggestion
 from workflow_rl.seeding import Stream, generator
 from workflow_rl.settings import TrainSettings
-from workflow_rl.train import Counters, OrderTraining, UpdateReport
+from workflow_rl.train import Counters, OrderProgress, OrderTraining, UpdateReport
 from workflow_rl.workflow import Workflow
 
-STATE = "state.json"
 SUMMARY = "summary.json"
+
+_LEARNER = "learner."
+_SNAPSHOT = "snapshot."
+"""What the names of a checkpoint's arrays begin with."""
 
 
 class Display(Protocol):
@@ -83,7 +91,7 @@ class _Clock:
 
 @dataclass
 class _Progress:
-    """What is written after every order, and all that a resumed run needs."""
+    """What a resumed run needs to know beside the order in training."""
 
     search: OrderSearch
     counters: Counters = field(default_factory=Counters)
@@ -91,6 +99,8 @@ class _Progress:
     policies: list[TrainedPolicy] = field(default_factory=list)
     training_rows: int = 0
     search_rows: int = 0
+    num_learnt: int = 0
+    retries: int = 0
 
     def to_state(self) -> dict[str, Any]:
         return {
@@ -100,6 +110,8 @@ class _Progress:
             "policies": [asdict(policy) for policy in self.policies],
             "training_rows": self.training_rows,
             "search_rows": self.search_rows,
+            "num_learnt": self.num_learnt,
+            "retries": self.retries,
         }
 
     @classmethod
@@ -111,7 +123,26 @@ class _Progress:
             policies=[TrainedPolicy(**policy) for policy in state["policies"]],
             training_rows=state["training_rows"],
             search_rows=state["search_rows"],
+            num_learnt=state["num_learnt"],
+            retries=state["retries"],
         )
+
+
+@dataclass(frozen=True)
+class _Order:
+    """The order in training, and why it was chosen."""
+
+    suggestion: Suggestion
+    training: OrderTraining
+
+    def to_state(self) -> dict[str, Any]:
+        suggestion = {**asdict(self.suggestion), "workflow": str(self.suggestion.workflow)}
+        return {"suggestion": suggestion, "progress": asdict(self.training.progress)}
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        learner = {f"{_LEARNER}{name}": array for name, array in self.training.learner.state().items()}
+        snapshots = self.training.snapshots_in_flight.items()
+        return learner | {f"{_SNAPSHOT}{version}": snapshot.parameters for version, snapshot in snapshots}
 
 
 class MainJob:
@@ -119,11 +150,16 @@ class MainJob:
 
     Args:
         settings: of the run.
-        directory: where its results go; holds the state of an interrupted run to go on from, or none.
+        directory: where its results go.
         collector: plays the episodes.
         display: shows what happens.
         interruption: asked after every update whether to stop.
         launched: when the program started, seconds of the monotonic clock; start-up counts from there.
+        checkpoint: to go on from; `None` starts from the beginning.
+
+    Raises:
+        PolicyFileError: a policy of an earlier sitting is damaged.
+        RunDirectoryError: the checkpoint or the logs are of another version, or the logs are damaged.
     """
 
     def __init__(
@@ -134,6 +170,7 @@ class MainJob:
         display: Display,
         interruption: Interruption,
         launched: float,
+        checkpoint: Checkpoint | None = None,
     ) -> None:
         self._settings = settings
         self._directory = directory
@@ -143,9 +180,14 @@ class MainJob:
         self._launched = launched
         self._environment = cage2_environment(settings.simulator)
         self._shape = _shape_of(self._environment, settings.ppo.hidden_size)
-        self._progress = self._load_progress()
-        self._num_learnt = self._progress.counters.episode
+        self._checkpoint = checkpoint
+        self._checkpoint_time = time.monotonic()
+        self._progress = self._initial_progress()
         self._seconds_before = self._progress.clock.wall_seconds
+        self._retries_before = self._progress.retries
+        self._check_policies()
+        directory.cut_log(TRAINING_LOG, self._progress.training_rows)
+        directory.cut_log(SEARCH_LOG, self._progress.search_rows)
 
     def run(self) -> dict[str, Any]:
         """Spend the budget, or stop when interrupted.
@@ -157,59 +199,106 @@ class MainJob:
             EpisodeError: an environment failed.
             CollectorError: workers died more often than is tolerated.
         """
+        if (resumed := self._resumed_order()) is not None:
+            self._train(*resumed)
         while not self._interruption.is_requested and self._remaining_episodes() > 0:
-            self._train_next_order()
+            self._train(*self._next_order())
         summary = self._summary()
         self._directory.write_json(SUMMARY, summary)
         return summary
 
-    def _load_progress(self) -> _Progress:
-        state = self._directory.read_json(STATE)
-        if state is not None:
-            progress = self._progress_of(state)
-        else:
-            search = OrderSearch(seed=self._settings.run.seed, beta=self._settings.search.ucb_beta)
-            progress = _Progress(search)
-        self._directory.cut_log(TRAINING_LOG, progress.training_rows)
-        self._directory.cut_log(SEARCH_LOG, progress.search_rows)
-        return progress
+    def _initial_progress(self) -> _Progress:
+        if self._checkpoint is None:
+            return _Progress(OrderSearch(seed=self._settings.run.seed, beta=self._settings.search.ucb_beta))
+        with self._version_errors():
+            return _Progress.from_state(self._checkpoint.state)
 
-    def _progress_of(self, state: Any) -> _Progress:
+    def _check_policies(self) -> None:
+        """See that the policies of earlier sittings are whole, before any time is spent."""
+        for policy in self._progress.policies:
+            file = self._directory.path / policy.file
+            if policy_digest(load_policy(file)[0]) != policy.sha256:
+                raise PolicyFileError(f"{file} is damaged: its weights are not those that the run stored")
+
+    @contextmanager
+    def _version_errors(self) -> Iterator[None]:
+        """A checkpoint is only read if it is whole, so what does not fit comes from another version."""
         try:
-            return _Progress.from_state(state)
-        except (KeyError, TypeError, ValueError) as error:
+            yield
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise RunDirectoryError(
-                f"{self._directory.path / STATE} is damaged or of another version: {error!r}"
+                f"the checkpoint in {self._directory.path} is of another version: {error!r}"
             ) from error
+
+    def _save(self, order: _Order | None) -> None:
+        """Write a checkpoint; valid between two updates of an order, or with `None` between two orders."""
+        progress = self._progress
+        progress.clock.wall_seconds = self._wall_seconds()
+        progress.retries = self._retries_before + self._collector.retries
+        state = {**progress.to_state(), "order": None if order is None else order.to_state()}
+        self._directory.flush()  # it tells how many rows the logs have
+        save_checkpoint(self._directory, Checkpoint(state, {} if order is None else order.to_arrays()))
+        self._checkpoint_time = time.monotonic()
 
     def _remaining_episodes(self) -> int:
         return self._settings.search.total_episodes - self._progress.counters.episode
 
-    def _train_next_order(self) -> None:
+    def _train(self, order: _Order, reports: Iterable[UpdateReport]) -> None:
+        """Train an order, or the rest of it, and evaluate what it came to."""
+        try:
+            for report in reports:
+                self._log_update(report)
+                if time.monotonic() - self._checkpoint_time >= self._settings.checkpoints.checkpoint_seconds:
+                    self._save(order)
+        except (CollectorError, EpisodeError):
+            self._save(order)
+            raise
+        policy, workflow = order.training.learner.policy, order.suggestion.workflow
+        if self._interruption.is_requested:
+            self._save(order)
+            self._store_policy(policy, workflow, "interrupted")
+            return
+        num_episodes = self._progress.counters.episode - order.training.progress.first_episode
+        self._finish_order(order.suggestion, policy, self._evaluate(policy, workflow), num_episodes)
+
+    def _next_order(self) -> tuple[_Order, Iterable[UpdateReport]]:
         suggestion = self._suggest()
-        trial = len(self._progress.policies)
-        learner = self._new_learner(suggestion.workflow, trial)
-        training = OrderTraining(
-            workflow=suggestion.workflow,
-            learner=learner,
-            environment=self._environment,
-            settings=self._settings,
-            collector=self._collector,
-            counters=self._progress.counters,
-            is_interrupted=lambda: self._interruption.is_requested,
-        )
         limit = self._settings.search.max_episodes_per_workflow
         if self._settings.search.workflow is not None:
             limit = self._settings.search.total_episodes
-        episodes_before = self._progress.counters.episode
-        for report in training.run(min(self._remaining_episodes(), limit)):
-            self._log_update(report)
-        if self._interruption.is_requested:
-            self._store_policy(learner.policy, suggestion.workflow, "interrupted")
-            return
-        evaluation = self._evaluate(learner.policy, suggestion.workflow)
-        self._finish_order(
-            suggestion, learner.policy, evaluation, self._progress.counters.episode - episodes_before
+        policy = self._initial_policy(suggestion.workflow, trial=len(self._progress.policies))
+        training = self._training(suggestion.workflow, policy)
+        return _Order(suggestion, training), training.run(min(self._remaining_episodes(), limit))
+
+    def _resumed_order(self) -> tuple[_Order, Iterable[UpdateReport]] | None:
+        """The order that the checkpoint was written in, and what is left of its training."""
+        checkpoint = self._checkpoint
+        if checkpoint is None or checkpoint.state["order"] is None:
+            return None
+        with self._version_errors():
+            state = checkpoint.state["order"]
+            workflow = Workflow.parse(state["suggestion"]["workflow"])
+            training = self._training(workflow, ActorCritic(self._shape))
+            training.learner.restore(_with_prefix(_LEARNER, checkpoint.arrays))
+            snapshots = {
+                int(version): Snapshot(int(version), self._shape, parameters)
+                for version, parameters in _with_prefix(_SNAPSHOT, checkpoint.arrays).items()
+            }
+            order = _Order(Suggestion(**{**state["suggestion"], "workflow": workflow}), training)
+            return order, training.resume(OrderProgress(**state["progress"]), snapshots)
+
+    def _training(self, workflow: Workflow, policy: ActorCritic) -> OrderTraining:
+        settings = self._settings
+        return OrderTraining(
+            workflow=workflow,
+            learner=PPO(
+                policy, settings.ppo, seed=settings.run.seed, stream_index=len(self._progress.policies)
+            ),
+            environment=self._environment,
+            settings=settings,
+            collector=self._collector,
+            counters=self._progress.counters,
+            is_interrupted=lambda: self._interruption.is_requested,
         )
 
     def _suggest(self) -> Suggestion:
@@ -217,22 +306,20 @@ class MainJob:
             return Suggestion(Workflow.parse(self._settings.search.workflow), None, None, None)
         return self._progress.search.suggest()
 
-    def _new_learner(self, workflow: Workflow, trial: int) -> PPO:
-        """A learner that starts from the closest trained policy, or from fresh weights."""
+    def _initial_policy(self, workflow: Workflow, trial: int) -> ActorCritic:
+        """What an order starts from: the closest trained policy, or fresh weights."""
         closest = self._progress.search.closest_trained(workflow)
         if closest is None:
             draws = generator(self._settings.run.seed, Stream.POLICY_INITIALISATION, trial)
-            policy = ActorCritic(self._shape, seed=int(draws.integers(2**63)))
-        else:
-            trained = [policy for policy in self._progress.policies if policy.workflow == str(closest)]
-            policy, _ = load_policy(self._directory.path / trained[-1].file)
-        return PPO(policy, self._settings.ppo, seed=self._settings.run.seed, stream_index=trial)
+            return ActorCritic(self._shape, seed=int(draws.integers(2**63)))
+        trained = [policy for policy in self._progress.policies if policy.workflow == str(closest)]
+        return load_policy(self._directory.path / trained[-1].file)[0]
 
     def _log_update(self, report: UpdateReport) -> None:
         progress = self._progress
         progress.clock.count(report, time.monotonic() - self._launched)
         progress.training_rows += 1
-        self._num_learnt = report.total_episodes
+        progress.num_learnt = report.total_episodes
         self._directory.append_row(
             TRAINING_LOG,
             {
@@ -294,7 +381,7 @@ class MainJob:
     def _finish_order(
         self, suggestion: Suggestion, policy: ActorCritic, evaluation: Score, num_episodes: int
     ) -> None:
-        """Store what an order came to, the state last: a run cut off before then repeats the order."""
+        """Store what an order came to, the checkpoint last: a run cut off before then evaluates it again."""
         progress = self._progress
         trial = len(progress.policies)
         threshold = self._settings.search.compliance_threshold
@@ -326,8 +413,7 @@ class MainJob:
                 "met_threshold": met_threshold,
             },
         )
-        progress.clock.wall_seconds = self._wall_seconds()
-        self._directory.write_json(STATE, progress.to_state())
+        self._save(None)
         self._display.show_order(trial, suggestion, evaluation)
 
     def _store_policy(
@@ -359,7 +445,7 @@ class MainJob:
         best = progress.search.best()
         digests = "".join(policy.sha256 for policy in progress.policies)
         return {
-            "episodes": self._num_learnt,
+            "episodes": progress.num_learnt,
             "evaluation_episodes": progress.counters.evaluation_episode,
             "is_complete": not self._interruption.is_requested,
             "wall_seconds": self._wall_seconds(),
@@ -370,7 +456,7 @@ class MainJob:
             "evaluation_seconds": clock.evaluation_seconds,
             "learner_idle_fraction": _rate(clock.collection_seconds, clock.round_seconds),
             "worker_busy_fraction": self._busy_fraction(clock.playing_seconds, clock.round_seconds),
-            "retries": self._collector.retries,
+            "retries": self._retries_before + self._collector.retries,
             "simulator": describe(self._environment),
             "best_workflow": None if best is None else str(best.workflow),
             "best_reward": None if best is None else best.reward,
@@ -391,6 +477,11 @@ def _shape_of(environment: EnvironmentSpec, hidden_size: int) -> NetworkShape:
         return network_shape(probe, hidden_size=hidden_size, has_workflow=True)
     finally:
         probe.close()
+
+
+def _with_prefix(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The arrays whose names begin with the prefix, by the rest of their names."""
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 def _rate(count: float, seconds: float | None) -> float | None:

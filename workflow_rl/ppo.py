@@ -15,8 +15,10 @@ one: they are fresher, and a worker evaluates half as much.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -151,6 +153,34 @@ class PPO:
             importance_weight_mean=float(weights.mean()),
             importance_weight_max=float(weights.max()),
         )
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """All that later updates depend on, beside settings: weights, Adam's state, the number of updates."""
+        tensors = {f"policy.{name}": tensor for name, tensor in self.policy.state_dict().items()}
+        for index, moments in self._optimizer.state_dict()["state"].items():
+            tensors |= {f"adam.{index}.{name}": tensor for name, tensor in moments.items()}
+        arrays = {name: tensor.detach().cpu().numpy().copy() for name, tensor in tensors.items()}
+        return {**arrays, "num_updates": np.array(self.num_updates)}
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Go on from what `state` returned, to the last bit.
+
+        Raises:
+            KeyError, RuntimeError, ValueError: it is the state of another kind of learner.
+        """
+        weights: dict[str, Tensor] = {}
+        moments: dict[int, dict[str, Tensor]] = defaultdict(dict)
+        for name, array in state.items():
+            part, _, rest = name.partition(".")
+            if part == "policy":
+                weights[rest] = torch.tensor(array)
+            elif part == "adam":
+                index, _, moment = rest.partition(".")
+                moments[int(index)][moment] = torch.tensor(array)
+        self.policy.load_state_dict(weights)
+        groups = self._optimizer.state_dict()["param_groups"]
+        self._optimizer.load_state_dict({"state": dict(moments), "param_groups": groups})
+        self.num_updates = int(state["num_updates"])
 
     @torch.no_grad()
     def _prepare(

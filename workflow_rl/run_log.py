@@ -5,6 +5,7 @@
     search_log.csv       one row per trained order (`SearchRow`)
     tensorboard/         the same figures as TensorBoard events
     *.json, policies/*   whatever else the run stores, by `write_json` and `write_bytes`
+    lock                 empty; held by the process whose run it is, and by nobody after its end
 
 Whole files are written beside their place and then renamed, so that a reader sees the old or the new contents
 and never a part. Logs grow by one line per row, handed to the operating system at once: a process killed with
@@ -18,15 +19,19 @@ import csv
 import io
 import json
 import os
+import sys
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO, TypeVar, get_type_hints
 
 from workflow_rl.errors import RunDirectoryError
+
+if sys.platform != "win32":
+    import fcntl
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -35,6 +40,7 @@ CONFIG = "config.json"
 TRAINING_LOG = "training_log.csv"
 SEARCH_LOG = "search_log.csv"
 TENSORBOARD = "tensorboard"
+LOCK = "lock"
 
 
 @dataclass(frozen=True)
@@ -114,6 +120,9 @@ _Row = TypeVar("_Row", TrainingRow, SearchRow)
 class RunDirectory:
     """The directory of one run; made by `create` or `resume`, ended by `close` or as a context manager.
 
+    As a context manager it belongs to this process alone (except on Windows): while one process writes a run,
+    another would only harm it.
+
     Attributes:
         path: where it is.
     """
@@ -122,6 +131,7 @@ class RunDirectory:
         self.path = path
         self._open_logs: dict[str, TextIO] = {}
         self._summary_writer: SummaryWriter | None = None
+        self._lock: TextIO | None = None
 
     @classmethod
     def create(cls, path: Path) -> Self:
@@ -197,6 +207,17 @@ class RunDirectory:
             finally:
                 partial.unlink(missing_ok=True)
 
+    def delete_files(self, folder: str, *, but: Collection[str]) -> None:
+        """Delete all files of a folder but those of some names.
+
+        Raises:
+            RunDirectoryError: one cannot be deleted.
+        """
+        with _write_errors(self.path / folder):
+            for file in (self.path / folder).iterdir():
+                if file.name not in but:
+                    file.unlink()
+
     def append_row(self, name: str, row: Mapping[str, Any]) -> None:
         """Add one row to a log; it has left this process when the call returns.
 
@@ -236,25 +257,63 @@ class RunDirectory:
         Args:
             values: by tag; `None` is left out.
             step: position on TensorBoard's axis, e.g. episodes so far.
-        """
-        if self._summary_writer is None:
-            # Here, because it loads torch, which readers of a run directory do without.
-            from torch.utils.tensorboard import SummaryWriter
 
-            self._summary_writer = SummaryWriter(self.path / TENSORBOARD, purge_step=step)
-        for tag, value in values.items():
-            if value is not None:
-                self._summary_writer.add_scalar(tag, value, step)
+        Raises:
+            RunDirectoryError: they, or some before them, cannot be written.
+        """
+        with _write_errors(self.path / TENSORBOARD):
+            if self._summary_writer is None:
+                # Here, because it loads torch, which readers of a run directory do without.
+                from torch.utils.tensorboard import SummaryWriter
+
+                self._summary_writer = SummaryWriter(self.path / TENSORBOARD, purge_step=step)
+            for tag, value in values.items():
+                if value is not None:
+                    self._summary_writer.add_scalar(tag, value, step)
+
+    def flush(self) -> None:
+        """Bring all that was logged to the disk, so that what is stored after it may rely on it.
+
+        Raises:
+            RunDirectoryError: it cannot be written.
+        """
+        for name, log in self._open_logs.items():
+            with _write_errors(self.path / name):
+                os.fsync(log.fileno())
+        if self._summary_writer is not None:
+            with _write_errors(self.path / TENSORBOARD):
+                self._summary_writer.flush()
 
     def close(self) -> None:
-        """Close the logs and flush TensorBoard's events. May be called twice."""
-        for log in self._open_logs.values():
-            log.close()
+        """Close the logs, flush TensorBoard's events and let others have the directory. May be called twice.
+
+        Raises:
+            RunDirectoryError: what was logged last cannot be written.
+        """
+        with ExitStack() as stack:
+            if self._lock is not None:
+                stack.callback(self._lock.close)
+            stack.enter_context(_write_errors(self.path))
+            if self._summary_writer is not None:
+                stack.callback(self._summary_writer.close)
+            for log in self._open_logs.values():
+                stack.callback(log.close)
         self._open_logs.clear()
-        if self._summary_writer is not None:
-            self._summary_writer.close()
+
+    def _take(self) -> None:
+        """Lock the directory until `close`, or until this process ends, however it ends."""
+        if sys.platform == "win32":
+            return
+        with _write_errors(self.path / LOCK):
+            self._lock = (self.path / LOCK).open("w")
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                self._lock.close()
+                raise RunDirectoryError(f"the run in {self.path} is going on in another process") from error
 
     def __enter__(self) -> Self:
+        self._take()
         return self
 
     def __exit__(

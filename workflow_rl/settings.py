@@ -280,6 +280,20 @@ class RunSettings(_Group):
 
 
 @dataclass(frozen=True)
+class CheckpointSettings(_Group):
+    """What a run keeps in case it is stopped."""
+
+    title: ClassVar[str] = "Checkpoints"
+
+    checkpoint_seconds: float = _setting(
+        10.0,
+        "Time after which the next update is followed by a checkpoint. The end of an order and Ctrl-C are "
+        "always followed by one.",
+        minimum=0.0,
+    )
+
+
+@dataclass(frozen=True)
 class EnvironmentSettings(_Group):
     """What is played when it is not CAGE Challenge 2, and for how long."""
 
@@ -363,6 +377,7 @@ class TrainSettings(_AllSettings):
     ppo: PPOSettings = PPOSettings()
     collector: CollectorSettings = CollectorSettings()
     run: RunSettings = RunSettings()
+    checkpoints: CheckpointSettings = CheckpointSettings()
 
 
 @dataclass(frozen=True)

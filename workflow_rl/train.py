@@ -5,22 +5,25 @@
 
 Both are arithmetic, so which policy plays which episode never depends on timing. At lag 0 workers wait for
 the learner; at lag 1 they play batch u + 1 while the learner updates on batch u. When training is to end, the
-batches already handed out are still learnt from: nothing that was played is dropped.
+batches already handed out are still learnt from: nothing that was played is dropped. For the same reason a
+batch that was in flight when a run was cut off can be handed out again, the same to the last bit.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from workflow_rl.alignment import FixCounts, alignment_reward, compliance_of, judge_fixes
 from workflow_rl.collectors import Collector
-from workflow_rl.episode import EnvironmentSpec, Episodes, Ticket
+from workflow_rl.episode import EnvironmentSpec, Episodes, Snapshot, Ticket
 from workflow_rl.ppo import PPO, UpdateStatistics
 from workflow_rl.seeding import Stream
 from workflow_rl.settings import AlignmentSettings, SearchSettings, TrainSettings
@@ -126,32 +129,58 @@ class UpdateReport:
         return self.batch_size / self.round_seconds
 
 
-class Ending:
-    """When the training of an order ends before its episodes are spent."""
+@dataclass
+class OrderProgress:
+    """How far the training of an order has come; whole numbers and rewards, so that JSON holds it exactly.
 
-    def __init__(self, settings: SearchSettings) -> None:
-        self._settings = settings
-        self._best = -math.inf
-        self._updates_since_best = 0
+    Which episodes a batch of the order holds and which policy plays them follows from these numbers alone.
 
-    def is_reached(self, report: UpdateReport) -> bool:
-        """Whether to stop, having seen one more update."""
-        self._updates_since_best += 1
-        if report.total_reward > self._best:
-            self._best = report.total_reward
-            self._updates_since_best = 0
+    Attributes:
+        num_episodes: the budget of the order.
+        first_episode: number of its first training episode.
+        first_batch: number of its first batch.
+        first_version: version of the policy it starts with.
+        num_submitted: batches handed out so far.
+        num_learnt: batches learnt from so far; those between the two numbers are in flight.
+        best_reward: of the batches learnt from, in what the learner maximises; `None` before the first.
+        updates_since_best: updates without a better batch.
+        is_ending: whether no more batches are to be handed out.
+    """
+
+    num_episodes: int
+    first_episode: int
+    first_batch: int
+    first_version: int
+    num_submitted: int = 0
+    num_learnt: int = 0
+    best_reward: float | None = None
+    updates_since_best: int = 0
+    is_ending: bool = False
+
+    @classmethod
+    def start(cls, num_episodes: int, counters: Counters) -> Self:
+        """The progress of an order that begins where the run is now."""
+        return cls(num_episodes, counters.episode, counters.batch, counters.version)
+
+    @property
+    def in_flight(self) -> range:
+        """The order's batches that were handed out and not learnt from, counted from 0."""
+        return range(self.num_learnt, self.num_submitted)
+
+    def count_update(self, report: UpdateReport, settings: SearchSettings) -> None:
+        """Take in one more update; see whether training ends before the episodes are spent."""
+        self.num_learnt += 1
+        self.updates_since_best += 1
+        if report.total_reward > (-math.inf if self.best_reward is None else self.best_reward):
+            self.best_reward = report.total_reward
+            self.updates_since_best = 0
         is_learnt = (
-            self._settings.stop_rule == "threshold"
+            settings.stop_rule == "threshold"
             and report.compliance is not None
-            and report.compliance >= self._settings.compliance_threshold
+            and report.compliance >= settings.compliance_threshold
         )
-        return is_learnt or self._updates_since_best >= self._settings.patience_updates
-
-
-def batch_sizes(num_episodes: int, per_update: int) -> list[int]:
-    """Split a budget into batches; the last one may be smaller."""
-    whole, rest = divmod(num_episodes, per_update)
-    return [per_update] * whole + [rest] * (rest > 0)
+        if is_learnt or self.updates_since_best >= settings.patience_updates:
+            self.is_ending = True
 
 
 @dataclass
@@ -166,6 +195,8 @@ class OrderTraining:
         collector: plays the episodes.
         counters: of the run, advanced in place.
         is_interrupted: asked after every update; true ends training at once.
+        progress: how far it has come; with `snapshots_in_flight`, the learner and the counters it is, between
+            updates, all that `resume` needs.
     """
 
     workflow: Workflow
@@ -175,41 +206,90 @@ class OrderTraining:
     collector: Collector
     counters: Counters
     is_interrupted: Callable[[], bool]
-    _num_learnt: int = field(default=0, init=False)
+    progress: OrderProgress = field(init=False)
+    _snapshots: dict[int, Snapshot] = field(default_factory=dict, init=False)
+
+    @property
+    def snapshots_in_flight(self) -> dict[int, Snapshot]:
+        """Those that play the batches in flight, by version."""
+        return {version: self._snapshots[version] for version in self._versions_in_flight}
 
     def run(self, num_episodes: int) -> Iterable[UpdateReport]:
         """Train for at most `num_episodes` episodes, yielding a report after every update."""
+        self.progress = OrderProgress.start(num_episodes, self.counters)
+        return self._updates()
+
+    def resume(self, progress: OrderProgress, snapshots: Mapping[int, Snapshot]) -> Iterable[UpdateReport]:
+        """Go on where another process was cut off: its batches in flight are handed out again, as they were.
+
+        Args:
+            progress: its `progress` after an update; the learner and the counters are those of that moment.
+            snapshots: its `snapshots_in_flight`.
+        """
+        self.progress = progress
+        self._snapshots = dict(snapshots)
+        return self._updates()
+
+    def _updates(self) -> Iterable[UpdateReport]:
+        progress = self.progress
         lag = self.settings.collector.lag
-        sizes = batch_sizes(num_episodes, self.settings.search.episodes_per_update)
-        first_version = self._publish()
-        first_batch = self.counters.batch
-        ending = Ending(self.settings.search)
-        num_submitted = update = 0
-        is_ending = False
+        self._hand_out_again()
         round_start = time.monotonic()
         while True:
-            while not is_ending and num_submitted < min(update + lag + 1, len(sizes)):
-                self._submit(sizes[num_submitted], first_version + max(0, num_submitted - lag))
-                num_submitted += 1
-            if update == num_submitted:
+            limit = min(progress.num_learnt + lag + 1, self._num_batches)
+            while not progress.is_ending and progress.num_submitted < limit:
+                self._submit(progress.num_submitted)
+                progress.num_submitted += 1
+            if not progress.in_flight:
                 return
-            report = self._learn(first_batch + update, policy_lag=min(update, lag), round_start=round_start)
+            report = self._learn(progress.num_learnt, round_start=round_start)
             round_start = time.monotonic()
-            update += 1
+            progress.count_update(report, self.settings.search)
             self._publish()
             yield report
             if self.is_interrupted():
                 return
-            is_ending = is_ending or ending.is_reached(report)
 
-    def _publish(self) -> int:
-        version = self.counters.version
-        self.counters.version += 1
-        self.collector.publish(self.learner.policy.snapshot(version))
-        return version
+    def _hand_out_again(self) -> None:
+        """Publish and submit what was in flight, if anything was, and publish the policy as it is now."""
+        for version, batches in groupby(self.progress.in_flight, key=self._version_playing):
+            self.collector.publish(self._snapshots[version])
+            for index in batches:
+                self._submit(index)
+        if self._version not in self._versions_in_flight:
+            self._publish()
 
-    def _submit(self, size: int, version: int) -> None:
-        first = self.counters.episode
+    @property
+    def _num_batches(self) -> int:
+        return math.ceil(self.progress.num_episodes / self.settings.search.episodes_per_update)
+
+    @property
+    def _version(self) -> int:
+        """Of the learner's policy as it is now."""
+        return self.progress.first_version + self.progress.num_learnt
+
+    def _version_playing(self, index: int) -> int:
+        """The version that plays one of the order's batches."""
+        return self.progress.first_version + max(0, index - self.settings.collector.lag)
+
+    @property
+    def _versions_in_flight(self) -> set[int]:
+        return {self._version_playing(index) for index in self.progress.in_flight}
+
+    def _publish(self) -> None:
+        snapshot = self.learner.policy.snapshot(self._version)
+        self._snapshots = {**self.snapshots_in_flight, snapshot.version: snapshot}
+        self.counters.version = snapshot.version + 1
+        self.collector.publish(snapshot)
+
+    def _submit(self, index: int) -> None:
+        """Hand out one of the order's batches; the last one may be smaller than the others."""
+        per_update = self.settings.search.episodes_per_update
+        first = self.progress.first_episode + index * per_update
+        end = self.progress.first_episode + min((index + 1) * per_update, self.progress.num_episodes)
+        batch = self.progress.first_batch + index
+        self.counters.episode = end
+        self.counters.batch = batch + 1
         self.collector.submit(
             [
                 Ticket(
@@ -217,32 +297,30 @@ class OrderTraining:
                     stream=Stream.TRAINING_EPISODE,
                     episode=episode,
                     environment=self.environment,
-                    version=version,
-                    batch=self.counters.batch,
+                    version=self._version_playing(index),
+                    batch=batch,
                     workflow=self.workflow.index,
                 )
-                for episode in range(first, first + size)
+                for episode in range(first, end)
             ]
         )
-        self.counters.episode += size
-        self.counters.batch += 1
 
-    def _learn(self, batch: int, *, policy_lag: int, round_start: float) -> UpdateReport:
+    def _learn(self, index: int, *, round_start: float) -> UpdateReport:
         start = time.monotonic()
-        episodes = self.collector.collect(batch)
+        episodes = self.collector.collect(self.progress.first_batch + index)
         collected = time.monotonic()
+        policy_lag = self._version - self._version_playing(index)
         judgement = judge(episodes, self.workflow, self.settings.alignment)
         statistics = self.learner.update(
             episodes, episodes.rewards + judgement.alignment_rewards, is_on_policy=policy_lag == 0
         )
         end = time.monotonic()
-        last_episode = episodes.tickets[-1].episode
-        self._num_learnt += len(episodes)
+        total_episodes = episodes.tickets[-1].episode + 1
         return UpdateReport(
             workflow=self.workflow,
             update=self.learner.num_updates,
-            episodes=self._num_learnt,
-            total_episodes=last_episode + 1,
+            episodes=total_episodes - self.progress.first_episode,
+            total_episodes=total_episodes,
             env_reward=float(judgement.env_returns.mean()),
             alignment_reward=float(judgement.alignment_returns.mean()),
             compliance=judgement.compliance,
