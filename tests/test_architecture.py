@@ -44,7 +44,7 @@ LAYERS = {
         "collectors.executor",
         "collectors.ray_actors",
     ),
-    "learning": ("policy", "gae", "ppo"),
+    "learning": ("distributions", "policy", "gae", "ppo"),
     "training": (
         "tracing",
         "checkpoint",

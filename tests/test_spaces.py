@@ -81,9 +81,43 @@ def test_choices_of_a_number(start: int, expected: list[int]) -> None:
     assert [interface.decode(choice) for choice in range(3)] == expected
 
 
+def test_choices_of_several_numbers() -> None:
+    space = spaces.MultiDiscrete(np.array([[2, 3], [4, 1]]), start=np.array([[0, 0], [10, 0]]))
+    interface = interface_of(Shown(spaces.Discrete(2), space))
+    assert (interface.num_actions, interface.branches) == (10, (2, 3, 4, 1))
+    action = interface.decode(np.array([1, 2, 3, 0], np.int16))
+    assert action.tolist() == [[1, 2], [13, 0]]
+    assert action in space
+
+
+BOUNDED = spaces.Box(np.array([[0], [-8]], np.float32), np.array([[1], [2]], np.float32))
+
+
+@pytest.mark.parametrize(
+    ("space", "choice", "expected"),
+    [
+        (BOUNDED, [-1, 1], [[0], [2]]),
+        (BOUNDED, [0, 0], [[0.5], [-3]]),
+        (BOUNDED, [-7, 7], [[0], [2]]),
+        (spaces.Box(-np.inf, np.inf, (2,), np.float64), [-7, 0.5], [-7, 0.5]),
+        (spaces.Box(0, np.inf, (2,), np.float32), [-7, 7], [0, 7]),
+    ],
+    ids=str,
+)
+def test_choices_of_decimals(space: spaces.Box, choice: list[float], expected: list[Any]) -> None:
+    interface = interface_of(Shown(spaces.Discrete(2), space))
+    assert interface.is_gaussian
+    assert interface.num_actions == 2
+    action = interface.decode(np.array(choice, np.float32))
+    assert action.tolist() == expected
+    assert action in space
+
+
 def test_spaces_that_are_not_supported_are_refused_in_one_line() -> None:
     endless = spaces.Sequence(spaces.Discrete(2))
     with pytest.raises(SettingError, match=r"observation space must have a fixed length.*Sequence"):
         interface_of(Shown(endless, spaces.Discrete(2)))
-    with pytest.raises(SettingError, match=r"action space must be Discrete.*MultiBinary"):
+    with pytest.raises(
+        SettingError, match=r"action space must be Discrete, MultiDiscrete or a Box.*MultiBinary"
+    ):
         interface_of(Shown(spaces.Discrete(2), spaces.MultiBinary(3)))

@@ -15,6 +15,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+import torch
+from gymnasium import spaces
 
 from workflow_rl import cli
 from workflow_rl.collectors import Collector, ExecutorCollector, SequentialCollector
@@ -44,7 +46,35 @@ COLLECTORS: dict[str, Callable[[], Collector]] = {
     "executor-3": partial(ExecutorCollector, 3),
 }
 
+
+class Tuning(gymnasium.Env[Any, Any]):
+    """Turn two knobs as the bits say; right ones earn 1 each. Ends after 5 steps."""
+
+    observation_space = spaces.Dict(knob=spaces.MultiBinary(2), time=spaces.Box(0, 1, (1,)))
+    action_space = spaces.MultiDiscrete([2, 3])
+
+    def _observe(self) -> dict[str, Any]:
+        self._bits = self.np_random.integers(0, 2, 2).astype(np.int8)
+        return {"knob": self._bits, "time": np.array([self._steps / 5], np.float32)}
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        super().reset(seed=seed)
+        self._steps = 0
+        return self._observe(), {}
+
+    def step(self, action: Any) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        self._steps += 1
+        reward = float((self._bits == action).sum())
+        return self._observe(), reward, self._steps == 5, False, {}
+
+
+TUNING = f"{__name__}:Tuning"
+
 ENVIRONMENTS: dict[str, dict[str, Any]] = {
+    "several numbers": {"env": TUNING},
+    "decimals": {"env": "Pendulum-v1"},
     "numbers": {"env": "CartPole-v1"},
     "one of 16": {"env": "FrozenLake-v1", "env_kwargs": '{"is_slippery": false, "map_name": "4x4"}'},
     "class": {"env": "gymnasium.envs.classic_control.cartpole:CartPoleEnv"},
@@ -83,6 +113,40 @@ def train(chosen: EnvironmentTrainSettings, collector: Collector) -> tuple[list[
 def test_the_weights_are_the_same_to_the_last_bit_whoever_plays(lag: int) -> None:
     digests = {name: train(settings(lag=lag), make())[1] for name, make in COLLECTORS.items()}
     assert len(set(digests.values())) == 1, digests
+
+
+@pytest.mark.parametrize("environment", [TUNING, "Pendulum-v1"])
+def test_other_kinds_of_action_are_the_same_to_the_last_bit_too(environment: str) -> None:
+    chosen = settings(env=environment)
+    digests = {name: train(chosen, make())[1] for name, make in COLLECTORS.items()}
+    assert len(set(digests.values())) == 1, digests
+
+
+@pytest.mark.parametrize("environment", ["CartPole-v1", TUNING, "Pendulum-v1"])
+def test_the_learner_judges_actions_as_the_workers_did(environment: str) -> None:
+    diary = DiaryCollector()
+    training = EnvironmentTraining(settings(env=environment, lag=0, hidden_size=64), diary)
+    list(training.run())
+    training.evaluate()  # greedily, by the policy as it is now
+    policy, batch = training.learner.policy, diary.batches[-1]
+    seen = np.delete(batch.observations, np.cumsum(batch.lengths + 1) - 1, axis=0).astype(np.float32)
+    is_decimal = batch.actions.dtype == np.float32
+    actions = batch.actions if is_decimal else batch.actions.astype(np.int64)
+    with torch.no_grad():
+        log_probs, _ = policy.judge_actions(
+            torch.from_numpy(seen), torch.arange(len(seen)), torch.from_numpy(actions)
+        )
+    np.testing.assert_allclose(log_probs, batch.log_probs, rtol=0, atol=2e-5)
+
+
+def test_several_numbers_are_learnt() -> None:
+    """Chance earns 5 * (1/2 + 1/3); all there is to earn is 10."""
+    chosen = settings(env=TUNING, total_steps=8000, steps_per_update=500, learning_rate=1e-2, hidden_size=16)
+    with SequentialCollector() as collector:
+        training = EnvironmentTraining(chosen, collector)
+        returns = [report.mean_return for report in training.run()]
+        assert returns[0] == pytest.approx(5 * (1 / 2 + 1 / 3), abs=1.2)
+        assert training.evaluate().mean_return > 9
 
 
 @pytest.mark.parametrize("changes", [{"seed": 1}, {"lag": 0}, {"steps_per_update": 100}], ids=str)

@@ -73,12 +73,26 @@ def context_of(ticket: Ticket) -> NDArray[np.float32]:
 
 @dataclass(frozen=True, slots=True)
 class NetworkShape:
-    """Sizes of the actor that workers evaluate: observation and context in, one logit per action out."""
+    """Sizes of the actor that workers evaluate, and what its outputs mean.
+
+    Observation and context go in. What comes out is, by the kind of action,
+
+        one of A            A logits                                 neither of the last two attributes is set
+        several numbers     logits of each, one after the other      `branches`: how many of each
+        decimal numbers     the mean of each                         `is_gaussian`; deviations are parameters
+    """
 
     num_observations: int
     num_context: int
     hidden_size: int
     num_actions: int
+    branches: tuple[int, ...] = ()
+    is_gaussian: bool = False
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """The shape that `dataclasses.asdict` and JSON made `values` of."""
+        return cls(**{**values, "branches": tuple(values.get("branches", ()))})
 
     @property
     def layer_sizes(self) -> tuple[tuple[int, int], ...]:
@@ -88,8 +102,9 @@ class NetworkShape:
 
     @property
     def num_parameters(self) -> int:
-        """Weights and biases of all layers."""
-        return sum((inputs + 1) * outputs for inputs, outputs in self.layer_sizes)
+        """Weights and biases of all layers, and the deviations of decimal actions."""
+        deviations = self.num_actions if self.is_gaussian else 0
+        return sum((inputs + 1) * outputs for inputs, outputs in self.layer_sizes) + deviations
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,7 +115,8 @@ class Snapshot:
         version: unique within a run; grows with every update.
         shape: sizes of the network.
         parameters: shape (num_parameters,) float32: for each layer its weights, [input, output] in C order,
-            then its biases. The critic stays with the learner.
+            then its biases; at the end the logarithms of the deviations of decimal actions. The critic stays
+            with the learner.
     """
 
     version: int
@@ -116,7 +132,8 @@ class Episodes:
         tickets: length E.
         lengths: steps of each episode, (E,) int32.
         observations: (N + E, O) uint8 or float32; each episode's T observations, then its final one.
-        actions: (N,) int16.
+        actions: what the policy chose, (N,) int16; (N, branches) int16 for several numbers a step, (N, A)
+            float32 for decimal numbers.
         log_probs: log-probability of each action under the policy that played, (N,) float32.
         rewards: the environment's reward, unscaled, (N,) float32.
         compromised: `alignment.compromised_types` before each fix, 0 at other steps, (N,) uint8.
@@ -129,7 +146,7 @@ class Episodes:
     tickets: tuple[Ticket, ...]
     lengths: NDArray[np.int32]
     observations: NDArray[Any]
-    actions: NDArray[np.int16]
+    actions: NDArray[Any]
     log_probs: NDArray[np.float32]
     rewards: NDArray[np.float32]
     compromised: NDArray[np.uint8]

@@ -28,6 +28,8 @@ _LN2_HIGH = np.float32(0.693359375)  # ln 2 in two parts, the first exact in few
 _LN2_LOW = np.float32(-2.12194440e-4)
 _POWERS_OF_TWO = np.exp2(np.arange(-126, 1, dtype=np.float64)).astype(np.float32)
 _SMALLEST_EXPONENT = np.float32(-87.0)
+_SMALLEST_UNIFORM = 2.0**-54
+_HALF_LOG_2_PI = 0.9189385332046727
 
 
 @compiled
@@ -77,6 +79,43 @@ def _log_at_least_one(x: Any) -> Any:
     for k in range(23, 0, -2):
         total = total * s + 1.0 / k
     return halvings * 0.6931471805599453 + 2.0 * z * total
+
+
+@compiled
+def normal_quantile(probability: Any) -> Any:
+    """The number that a standard normal variable stays below with a probability in (0, 1), float64.
+
+    Rational approximations of P. J. Acklam (2003), relative error below 1.2e-9.
+    """
+    if 0.02425 <= probability <= 0.97575:
+        q = probability - 0.5
+        r = q * q
+        p = -3.969683028665376e01
+        p = p * r + 2.209460984245205e02
+        p = p * r - 2.759285104469687e02
+        p = p * r + 1.383577518672690e02
+        p = p * r - 3.066479806614716e01
+        p = p * r + 2.506628277459239e00
+        d = -5.447609879822406e01
+        d = d * r + 1.615858368580409e02
+        d = d * r - 1.556989798598866e02
+        d = d * r + 6.680131188771972e01
+        d = d * r - 1.328068155288572e01
+        return p * q / (d * r + 1.0)
+    is_low = probability < 0.5
+    q = np.sqrt(2.0 * _log_at_least_one(1.0 / (probability if is_low else 1.0 - probability)))
+    p = -7.784894002430293e-03
+    p = p * q - 3.223964580411365e-01
+    p = p * q - 2.400758277161838e00
+    p = p * q - 2.549732539343734e00
+    p = p * q + 4.374664141464968e00
+    p = p * q + 2.938163982698783e00
+    d = 7.784695709041462e-03
+    d = d * q + 3.224671290700398e-01
+    d = d * q + 2.445134137142996e00
+    d = d * q + 3.754408661907416e00
+    tail = p / (d * q + 1.0)
+    return tail if is_low else -tail
 
 
 @compiled
@@ -212,6 +251,50 @@ def act(
     return choose_action(logits, exponentials, cumulative, greedy, key, step)
 
 
+@compiled
+def choose_numbers(
+    logits: Any, exponentials: Any, cumulative: Any, branches: Any, greedy: bool, key: Any, step: int
+) -> Any:
+    """Several independent choices: one number for each of `branches` (K,) int64, whose logits are in a row.
+
+    Returns the numbers (K,) int16, and their log-probability.
+    """
+    numbers = np.empty(len(branches), np.int16)
+    log_prob = np.float32(0.0)
+    end = 0
+    for i in range(len(branches)):
+        start, end = end, end + branches[i]
+        numbers[i], share = choose_action(
+            logits[start:end],
+            exponentials[start:end],
+            cumulative[start:end],
+            greedy,
+            key,
+            step * len(branches) + i,
+        )
+        log_prob += share
+    return numbers, log_prob
+
+
+@compiled
+def choose_decimals(means: Any, log_deviations: Any, greedy: bool, key: Any, step: int) -> Any:
+    """Independent normal numbers with these means and logarithms of deviations, both (A,) float32.
+
+    Returns the numbers (A,) float32, and the logarithm of their density.
+    """
+    numbers = np.empty(len(means), np.float32)
+    log_density = np.float64(0.0)
+    for i in range(len(means)):
+        uniform = policy_uniform(key, np.uint64(step * len(means) + i))
+        normal = np.float64(0.0) if greedy else normal_quantile(max(uniform, _SMALLEST_UNIFORM))
+        log_deviation = log_deviations[i]
+        shrunk = _exp_of_negative(-abs(log_deviation))
+        deviation = shrunk if log_deviation < np.float32(0.0) else np.float32(1.0) / shrunk
+        numbers[i] = np.float32(np.float64(means[i]) + np.float64(deviation) * normal)
+        log_density -= np.float64(0.5) * normal * normal + np.float64(log_deviation) + _HALF_LOG_2_PI
+    return numbers, np.float32(log_density)
+
+
 class Actor:
     """One snapshot's policy, ready to choose actions observation by observation."""
 
@@ -248,8 +331,8 @@ class Actor:
         self._key = key
         self._greedy = greedy
 
-    def act(self, observation: NDArray[np.float32], step: int) -> tuple[int, float]:
-        """The action at `step` (0-based) and its log-probability.
+    def act(self, observation: NDArray[np.float32], step: int) -> tuple[Any, float]:
+        """The action at `step` (0-based), an int, and its log-probability.
 
         Args:
             observation: shape (num_observations,) float32.
@@ -265,6 +348,41 @@ class Actor:
         hidden1, hidden2, logits, _, _ = self.workspace
         compute_logits(self.layers, self._first, observation, hidden1, hidden2, logits)
         return logits.copy()
+
+
+class NumbersActor(Actor):
+    """A policy that chooses several numbers in each step."""
+
+    def act(self, observation: NDArray[np.float32], step: int) -> tuple[Any, float]:
+        """The numbers at `step`, (branches,) int16, and their log-probability; arguments as in `Actor`."""
+        logits = self.logits(observation)
+        branches = np.array(self.shape.branches, np.int64)
+        _, _, _, exponentials, cumulative = self.workspace
+        numbers, log_prob = choose_numbers(
+            logits, exponentials, cumulative, branches, self._greedy, self._key, step
+        )
+        return numbers, log_prob
+
+
+class DecimalsActor(Actor):
+    """A policy that draws decimal numbers in each step, or takes their means if it is greedy."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        super().__init__(snapshot)
+        self._log_deviations = snapshot.parameters[-snapshot.shape.num_actions :]
+
+    def act(self, observation: NDArray[np.float32], step: int) -> tuple[Any, float]:
+        """The numbers at `step`, (A,) float32, and their log-density; arguments as in `Actor`."""
+        means = self.logits(observation)
+        numbers, log_density = choose_decimals(means, self._log_deviations, self._greedy, self._key, step)
+        return numbers, log_density
+
+
+def actor_of(snapshot: Snapshot) -> Actor:
+    """The actor for the kind of action that a snapshot's policy chooses."""
+    if snapshot.shape.is_gaussian:
+        return DecimalsActor(snapshot)
+    return NumbersActor(snapshot) if snapshot.shape.branches else Actor(snapshot)
 
 
 def compile_kernels() -> None:

@@ -19,6 +19,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from workflow_rl.distributions import judge_choice, judge_decimals, judge_numbers
 from workflow_rl.episode import NetworkShape, Snapshot
 from workflow_rl.errors import PolicyFileError
 
@@ -87,11 +88,31 @@ class ActorCritic(nn.Module):
         with _one_thread():
             _initialise(self.actor, _ACTOR_OUTPUT_GAIN, generator)
             _initialise(self.critic, 1.0, generator)
+        if shape.is_gaussian:
+            self.log_deviations = nn.Parameter(torch.zeros(shape.num_actions))
 
     def logits(self, inputs: Tensor) -> Tensor:
-        """Unnormalised log-probabilities: inputs (B, O + context) float32 -> (B, A) float32."""
+        """The actor's outputs, see `NetworkShape`: inputs (B, O + context) float32 -> (B, A) float32."""
         result: Tensor = self.actor(inputs)
         return result
+
+    def judge_actions(self, inputs: Tensor, rows: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """How probable actions are, and how undecided the policy is where they were chosen.
+
+        Args:
+            inputs: (D, O + context) float32.
+            rows: the input of each step, (N,) int64.
+            actions: (N,) or (N, branches) int64, or (N, A) float32, by the kind of action.
+
+        Returns:
+            Log-probabilities (or densities) of the actions and entropies, in nats, each (N,) float32.
+        """
+        outputs = self.logits(inputs)
+        if self.shape.is_gaussian:
+            return judge_decimals(outputs, self.log_deviations, rows, actions)
+        if self.shape.branches:
+            return judge_numbers(outputs, self.shape.branches, rows, actions)
+        return judge_choice(outputs, rows, actions)
 
     def values(self, inputs: Tensor) -> Tensor:
         """Expected scaled return: inputs (B, O + context) float32 -> (B,) float32."""
@@ -107,6 +128,8 @@ class ActorCritic(nn.Module):
                     layer.weight.detach().T.cpu().numpy().ravel(),
                     layer.bias.detach().cpu().numpy(),
                 ]
+        if self.shape.is_gaussian:
+            parameters.append(self.log_deviations.detach().cpu().numpy())
         return Snapshot(version, self.shape, np.concatenate(parameters))
 
 
@@ -144,7 +167,7 @@ def load_policy(path: Path) -> tuple[ActorCritic, dict[str, Any]]:
         with safetensors.safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})[_METADATA_KEY])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
-        policy = ActorCritic(NetworkShape(**header.pop("shape")))
+        policy = ActorCritic(NetworkShape.from_json(header.pop("shape")))
         policy.load_state_dict(tensors)
     except FileNotFoundError as error:
         raise PolicyFileError(f"there is no policy file {path}") from error

@@ -69,7 +69,7 @@ class _Samples:
 
     inputs: Tensor  # (D, O + context) float32
     rows: Tensor  # (N,) int64, each step's input
-    actions: Tensor  # (N,) int64
+    actions: Tensor  # (N,) int64; see `ActorCritic.judge_actions` for other kinds of action
     advantages: Tensor  # (N,) float32
     returns: Tensor  # (N,) float32
     proximal_log_probs: Tensor  # (N,) float32, what the ratio is clipped around
@@ -205,12 +205,13 @@ class PPO:
         if settings.normalize_advantages:
             advantages = (advantages - advantages.mean()) / (advantages.std() + _SMALL)
         step_rows = self._tensor(rows[is_step])
-        actions = self._tensor(batch.actions.astype(np.int64))
+        is_decimal = self.policy.shape.is_gaussian
+        actions = self._tensor(batch.actions if is_decimal else batch.actions.astype(np.int64))
         behaviour = self._tensor(batch.log_probs)
         if is_on_policy or settings.objective == "coupled":
             proximal = behaviour
         else:
-            proximal = _chosen(self.policy.logits(distinct_inputs).log_softmax(-1), step_rows, actions)
+            proximal, _ = self.policy.judge_actions(distinct_inputs, step_rows, actions)
         weights = torch.exp(proximal - behaviour)
         samples = _Samples(
             distinct_inputs,
@@ -238,10 +239,9 @@ class PPO:
     def _gradient_step(self, samples: _Samples) -> Tensor:
         """One step of Adam; returns the statistics of `UpdateStatistics` that belong to it, (6,) float32."""
         settings = self.settings
-        log_all = self.policy.logits(samples.inputs).log_softmax(-1)
-        entropies = -(log_all.exp() * log_all).sum(-1)
-        entropy = entropies.index_select(0, samples.rows).mean()
-        log_ratio = _chosen(log_all, samples.rows, samples.actions) - samples.proximal_log_probs
+        log_probs, entropies = self.policy.judge_actions(samples.inputs, samples.rows, samples.actions)
+        entropy = entropies.mean()
+        log_ratio = log_probs - samples.proximal_log_probs
         ratio = log_ratio.exp()
         clipped = ratio.clamp(1 - settings.clip_range, 1 + settings.clip_range)
         gain = torch.min(ratio * samples.advantages, clipped * samples.advantages)
@@ -285,14 +285,6 @@ def _distinct_rows(
     key = words[:, 0] if words.shape[1] == 1 else words.view([("", np.uint64)] * words.shape[1])[:, 0]
     _, first, rows = np.unique(key, return_index=True, return_inverse=True)
     return first, rows
-
-
-def _chosen(log_all: Tensor, rows: Tensor, actions: Tensor) -> Tensor:
-    """Log-probability of each step's action: (D, A), (N,), (N,) -> (N,).
-
-    Selected from the flattened table, for which the sum of gradients is sequential and so deterministic.
-    """
-    return log_all.view(-1).index_select(0, rows * log_all.shape[1] + actions)
 
 
 def _explained_variance(values: NDArray[np.float32], returns: NDArray[np.float32]) -> float:

@@ -34,7 +34,7 @@ from workflow_rl.episode import (
     context_of,
 )
 from workflow_rl.errors import EpisodeError, WorkflowRLError
-from workflow_rl.inference import Actor
+from workflow_rl.inference import Actor, actor_of
 from workflow_rl.seeding import environment_seed, episode_key
 from workflow_rl.spaces import Interface, interface_of
 
@@ -67,6 +67,8 @@ def network_shape(environment: Environment, *, hidden_size: int, has_workflow: b
         num_context=WORKFLOW_CONTEXT if has_workflow else 0,
         hidden_size=hidden_size,
         num_actions=interface.num_actions,
+        branches=interface.branches,
+        is_gaussian=interface.is_gaussian,
     )
 
 
@@ -88,7 +90,7 @@ class Player:
             EpisodeError: the environment raised; names the episode and carries the traceback.
         """
         if self._actor is None or self._actor.version != snapshot.version:
-            self._actor = Actor(snapshot)
+            self._actor = actor_of(snapshot)
         groups = groupby(tickets, key=lambda ticket: ticket.environment)
         return Episodes.concatenate([self._play_group(tuple(group), self._actor) for _, group in groups])
 
@@ -141,7 +143,7 @@ def _play_episode(environment: Environment, interface: Interface, ticket: Ticket
     judged = ticket.workflow is not None
     first, _ = environment.reset(seed=int(environment_seed(key)))
     observations = [interface.encode(first)]
-    actions: list[int] = []
+    actions: list[Any] = []
     log_probs: list[float] = []
     rewards: list[float] = []
     compromised: list[int] = []
@@ -160,7 +162,7 @@ def _play_episode(environment: Environment, interface: Interface, ticket: Ticket
         tickets=(ticket,),
         lengths=np.array([len(actions)], np.int32),
         observations=np.array(observations),
-        actions=np.array(actions, np.int16),
+        actions=np.array(actions, interface.action_dtype),
         log_probs=np.array(log_probs, np.float32),
         rewards=np.array(rewards, np.float32),
         compromised=np.array(compromised, np.uint8),

@@ -9,6 +9,12 @@ The same for every environment, so that nothing above knows what it plays:
     MultiBinary, any shape             its bits, flattened
     Discrete, MultiDiscrete            one-hot bits
     Dict, Tuple of these               their parts in the order of `gymnasium.spaces.flatten`
+
+    action space                       what the policy chooses
+    Discrete                           one of n
+    MultiDiscrete, any shape           one of n for each component
+    Box, any shape                     normal numbers, cut to the bounds; -1 and 1 stand for the bounds where
+                                       a component has both, and for themselves where not
 """
 
 from __future__ import annotations
@@ -33,15 +39,24 @@ class Interface:
 
     Attributes:
         num_observations: length of an encoded observation.
-        num_actions: outputs that the policy needs, one for each action.
+        num_actions: outputs that the policy needs.
+        branches: numbers to choose from for each component of a MultiDiscrete action, else empty.
+        is_gaussian: whether actions are decimal numbers.
         encode: an observation as a new array, (num_observations,) uint8 if all of it is bits, else float32.
-        decode: what `step` takes for the policy's choice.
+        decode: what `step` takes for a choice: an int, (branches,) int16 or (num_actions,) float32.
     """
 
     num_observations: int
     num_actions: int
+    branches: tuple[int, ...]
+    is_gaussian: bool
     encode: Callable[[Any], NDArray[Any]]
-    decode: Callable[[int], Any]
+    decode: Callable[[Any], Any]
+
+    @property
+    def action_dtype(self) -> type[np.float32 | np.int16]:
+        """In which choices are recorded."""
+        return np.float32 if self.is_gaussian else np.int16
 
 
 def interface_of(environment: gymnasium.Env[Any, Any]) -> Interface:
@@ -55,14 +70,27 @@ def interface_of(environment: gymnasium.Env[Any, Any]) -> Interface:
         raise SettingError(
             f"the observation space must have a fixed length when flattened, got {observation}"
         )
-    if not isinstance(action, spaces.Discrete):
-        raise SettingError(f"the action space must be Discrete, got {action}")
+    num_actions, branches = _outputs(action)
     return Interface(
         num_observations=spaces.flatdim(observation),
-        num_actions=int(action.n),
+        num_actions=num_actions,
+        branches=branches,
+        is_gaussian=isinstance(action, spaces.Box),
         encode=_encoder(observation),
         decode=_decoder(action),
     )
+
+
+def _outputs(action: spaces.Space[Any]) -> tuple[int, tuple[int, ...]]:
+    """How many outputs the policy needs, and how they are grouped for several numbers."""
+    if isinstance(action, spaces.Discrete):
+        return int(action.n), ()
+    if isinstance(action, spaces.MultiDiscrete):
+        branches = tuple(int(number) for number in action.nvec.ravel())
+        return sum(branches), branches
+    if isinstance(action, spaces.Box) and np.issubdtype(action.dtype, np.floating):
+        return spaces.flatdim(action), ()
+    raise SettingError(f"the action space must be Discrete, MultiDiscrete or a Box of floats, got {action}")
 
 
 def _encoder(space: spaces.Space[Any]) -> Callable[[Any], NDArray[Any]]:
@@ -81,6 +109,25 @@ def _is_bits(space: spaces.Space[Any]) -> bool:
     return isinstance(space, _BITS)
 
 
-def _decoder(space: spaces.Discrete) -> Callable[[int], Any]:
-    start = int(space.start)
-    return lambda choice: choice + start
+def _decoder(space: spaces.Space[Any]) -> Callable[[Any], Any]:
+    if isinstance(space, spaces.Discrete):
+        start = int(space.start)
+        return lambda choice: choice + start
+    if isinstance(space, spaces.MultiDiscrete):
+        return lambda choice: choice.reshape(space.shape).astype(space.dtype) + space.start
+    assert isinstance(space, spaces.Box)
+    return _box_decoder(space)
+
+
+def _box_decoder(space: spaces.Box) -> Callable[[Any], Any]:
+    is_bounded = space.bounded_below & space.bounded_above
+    low = np.where(is_bounded, space.low, 0.0)
+    high = np.where(is_bounded, space.high, 0.0)
+
+    def decode(choice: NDArray[np.float32]) -> NDArray[Any]:
+        numbers = choice.reshape(space.shape).astype(np.float64)
+        within = low + (np.clip(numbers, -1.0, 1.0) + 1.0) / 2.0 * (high - low)
+        cut = np.clip(numbers, space.low, space.high)  # where there is one bound or none
+        return np.where(is_bounded, within, cut).astype(space.dtype)
+
+    return decode

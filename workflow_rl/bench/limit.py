@@ -84,7 +84,7 @@ class _Policy:
         self._actor.begin_episode(self._context, key, greedy=False)
 
     def choose(self, observation: NDArray[Any], step: int) -> int:
-        return self._actor.act(np.asarray(observation, np.float32), step)[0]
+        return int(self._actor.act(np.asarray(observation, np.float32), step)[0])
 
 
 class LimitProcesses:

@@ -7,9 +7,11 @@ segments that other processes still use (cpython issue 82300), and 80 kB a versi
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -29,10 +31,9 @@ class SnapshotDirectory:
 
     def write(self, snapshot: Snapshot) -> None:
         """Make a version readable; readers see all of it or nothing."""
-        shape = snapshot.shape
-        sizes = (shape.num_observations, shape.num_context, shape.hidden_size, shape.num_actions)
+        shape = json.dumps(asdict(snapshot.shape))
         partial = self.path / "partial.npz"
-        np.savez(partial, sizes=np.array(sizes), parameters=snapshot.parameters)
+        np.savez(partial, shape=np.array(shape), parameters=snapshot.parameters)
         partial.replace(_file(self.path, snapshot.version))
         self._versions.add(snapshot.version)
 
@@ -61,7 +62,7 @@ class SnapshotReader:
         """The snapshot of a version that has been written."""
         if self._latest is None or self._latest.version != version:
             with np.load(_file(self.path, version), allow_pickle=False) as arrays:
-                shape = NetworkShape(*(int(size) for size in arrays["sizes"]))
+                shape = NetworkShape.from_json(json.loads(str(arrays["shape"])))
                 self._latest = Snapshot(version, shape, arrays["parameters"])
         return self._latest
 
