@@ -8,51 +8,17 @@ while the workers are playing; the report gives the largest sum that was seen.
 from __future__ import annotations
 
 import json
-import os
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
-from workflow_rl.bench import processes
+from workflow_rl.bench.memory import read_memory
 from workflow_rl.errors import WorkflowRLError
 
 _NEVER = 1_000_000
-
-
-@dataclass(frozen=True)
-class Memory:
-    """PSS in bytes; `workers` is the sum over `num_workers`, `largest_worker` one of them."""
-
-    num_workers: int
-    learner: int
-    fork_server: int
-    workers: int
-    largest_worker: int
-
-    @property
-    def total(self) -> int:
-        """Of the whole run."""
-        return self.learner + self.fork_server + self.workers
-
-
-def read_memory() -> Memory:
-    """The memory of this process, its fork server and the workers, now.
-
-    The executor starts a worker when none is idle: with short episodes there may be fewer than allowed.
-    """
-    server = processes.fork_server_of(os.getpid())
-    workers = [] if server is None else processes.children_of(server)
-    each = [processes.proportional_set_bytes(worker) for worker in workers]
-    return Memory(
-        num_workers=len(workers),
-        learner=processes.proportional_set_bytes(os.getpid()),
-        fork_server=0 if server is None else processes.proportional_set_bytes(server),
-        workers=sum(each),
-        largest_worker=max(each, default=0),
-    )
 
 
 def measure(values: dict[str, Any], updates: int) -> dict[str, Any]:

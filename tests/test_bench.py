@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import workflow_rl
+from workflow_rl.bench.latency import Waits
 from workflow_rl.bench.machine import busy_warning, commit_of, describe_machine
 from workflow_rl.bench.simulator import ROUNDS
 from workflow_rl.bench.timing import Figure, Sample, Spread, Workload, measure, ratio
+from workflow_rl.rollout import make_environment
 
 CHECKOUT = Path(workflow_rl.__file__).parents[1]
 
@@ -85,6 +88,46 @@ def test_memory_counts_every_process(tmp_path):
     assert peak["num_workers"] == 2
     assert 0 < peak["largest_worker"] < peak["workers"]
     assert peak["total"] == peak["learner"] + peak["fork_server"] + peak["workers"]
+
+
+def test_waiting_is_measured_against_the_limit_at_every_lag(tmp_path):
+    report = report_of("latency.py", tmp_path / "report.json")
+    assert report["ideal_episodes_per_second"] == pytest.approx(2 / (5 * 0.0056))
+    assert report["lags"].keys() == {"0", "1"}
+    for figures in (*report["lags"].values(), report["limit"]):
+        assert 0 < figures["share_of_ideal"]["median"] < 1.5
+    assert 0 <= report["lags"]["1"]["learner_idle_fraction"]["median"] < 1
+    assert report["cold"]["episodes_per_second"] > 0
+    assert report["pss_bytes"]["num_workers"] == 2
+
+
+def play_waits(waits: Waits, *, seed: int) -> tuple[list[float], float]:
+    """The rewards of an episode in which the same action is always taken, and the seconds it took."""
+    environment = make_environment(waits.environment())
+    started = time.monotonic()
+    environment.reset(seed=seed)
+    rewards = []
+    is_over = False
+    while not is_over:
+        _, reward, _, is_over, _ = environment.step(7)
+        rewards.append(float(reward))
+    return rewards, time.monotonic() - started
+
+
+def test_the_waiting_environment_repeats_itself():
+    waits = Waits(mean_step=1e-5, num_steps=40)
+    rewards, _ = play_waits(waits, seed=3)
+    assert len(rewards) == 40
+    assert set(rewards) == {0.0, 1.0}
+    assert play_waits(waits, seed=3)[0] == rewards
+    assert play_waits(waits, seed=4)[0] != rewards
+
+
+def test_the_waiting_environment_waits_as_long_as_it_says():
+    waits = Waits(mean_step=0.002, sigma=0.5, num_steps=50, shortest_reset=0.05, longest_reset=0.07)
+    assert waits.mean_episode == pytest.approx(0.16)
+    _, seconds = play_waits(waits, seed=0)
+    assert seconds > 0.13  # more on a busy machine
 
 
 def test_main_job_is_accounted_for(tmp_path):
