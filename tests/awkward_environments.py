@@ -1,4 +1,4 @@
-"""Small Gymnasium environments with the habits of real ones: uneven, slow, failing, deadly.
+"""Small Gymnasium environments with the habits of real ones: uneven, slow, failing, faulty.
 
 Workers make them by name, `awkward_environments:Uneven-v0`, which imports this module in the worker.
 """
@@ -6,9 +6,12 @@ Workers make them by name, `awkward_environments:Uneven-v0`, which imports this 
 from __future__ import annotations
 
 import os
+import signal
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gymnasium
 import numpy as np
@@ -16,6 +19,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from workflow_rl.episode import EnvironmentSpec
+from workflow_rl.errors import MissingExtraError
 
 NUM_OBSERVATIONS = 6
 NUM_ACTIONS = 145
@@ -83,23 +87,96 @@ class Failing(Uneven):
         return super().step(action)
 
 
-class Deadly(Uneven):
-    """Ends its process in `step`: every time, or only until a marker file exists, which it makes itself."""
+def _exhaust_memory() -> None:
+    np.ones(2**50)
 
-    def __init__(self, marker: str | None = None) -> None:
+
+def _hang() -> None:
+    time.sleep(3600.0)
+
+
+FAULTS: dict[str, Callable[[], object]] = {
+    "exits": lambda: os._exit(3),
+    "segfaults": lambda: os.kill(os.getpid(), signal.SIGSEGV),
+    "is killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "leaves": lambda: sys.exit(4),
+    "runs out of memory": _exhaust_memory,
+    "hangs": _hang,
+}
+
+
+class Faulty(Uneven):
+    """Does one of `FAULTS`, or sends what cannot be sent: always, or so many times.
+
+    Args:
+        fault: one of `FAULTS`, "is unpicklable" or "is unreadable".
+        where: constructor, reset or step.
+        marker: a directory in which its instances, in all processes, count.
+        times: how often it happens, if there is a directory.
+    """
+
+    def __init__(self, fault: str, where: str = "step", marker: str | None = None, times: int = 1) -> None:
         super().__init__()
+        self._fault = fault
+        self._where = where
         self._marker = None if marker is None else Path(marker)
+        self._times = times
+        self._fail_in("constructor")
+
+    def _fail_in(self, where: str) -> None:
+        if where == self._where and self._fault in FAULTS and self._is_due():
+            FAULTS[self._fault]()
+
+    def _is_due(self) -> bool:
+        if self._marker is None:
+            return True
+        for number in range(self._times):
+            try:
+                (self._marker / str(number)).touch(exist_ok=False)
+            except FileExistsError:
+                continue
+            return True
+        return False
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        self._fail_in("reset")
+        return super().reset(seed=seed, options=options)
 
     def step(self, action: int | np.int64) -> Step:
-        if self._marker is None:
-            os._exit(3)
-        if not self._marker.exists():
-            self._marker.touch()
-            os._exit(3)
-        return super().step(action)
+        self._fail_in("step")
+        observation, reward, terminated, truncated, info = super().step(action)
+        if self._fault == "is unpicklable" and self._is_due():
+            return observation, reward, cast(bool, Unpicklable()), truncated, info
+        if self._fault == "is unreadable" and self._is_due():
+            return observation, reward, cast(bool, Unreadable()), truncated, info
+        return observation, reward, terminated, truncated, info
 
 
-for _name in ("Uneven", "Failing", "Deadly"):
+class Unequipped(Uneven):
+    """Needs what is not installed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        raise MissingExtraError("nothing", "cyborg", "an unequipped environment")
+
+
+class Unpicklable:
+    """Stands for true, and cannot be sent."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError("cannot be sent")
+
+
+class Unreadable:
+    """Stands for true, can be sent and not be received."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return int, ("no number",)
+
+
+for _name in ("Uneven", "Failing", "Faulty", "Unequipped"):
     gymnasium.register(id=f"{_name}-v0", entry_point=f"{__name__}:{_name}")
 
 

@@ -47,6 +47,10 @@ class MissingExtraError(WorkflowRLError, ImportError):
         super().__init__(
             f"{purpose} needs {package}, which is not installed: pip install 'workflow-rl[{extra}]'"
         )
+        self._given = (package, extra, purpose)
+
+    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str, str]]:
+        return type(self), self._given  # a worker may have to send it
 
 
 class EpisodeError(WorkflowRLError):

@@ -253,6 +253,12 @@ class CollectorSettings(_Group):
         "Updates by which the policy that plays may be behind the learner; 0 is strictly on-policy.",
         minimum=0,
     )
+    episode_timeout: float | None = _setting(
+        None,
+        "Seconds after which an episode in a worker counts as hanging: the worker is killed and the episode "
+        "played again; default never.",
+        above=0.0,
+    )
 
     @property
     def num_players(self) -> int:

@@ -25,6 +25,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from workflow_rl.collectors import Collector
+from workflow_rl.collectors.attempts import Retry
 from workflow_rl.episode import Episodes, Snapshot, Ticket
 from workflow_rl.errors import SettingError
 from workflow_rl.seeding import Stream
@@ -120,6 +121,11 @@ class TracedCollector:
     def retries(self) -> int:
         """Of the collector inside."""
         return self._collector.retries
+
+    @property
+    def retried(self) -> Sequence[Retry]:
+        """Of the collector beneath."""
+        return self._collector.retried
 
     def publish(self, snapshot: Snapshot) -> None:
         """Publish; the update that made this snapshot is over."""

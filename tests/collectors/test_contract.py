@@ -114,6 +114,14 @@ def test_a_failing_environment_is_named_with_the_workers_traceback(collector: Co
     assert "_fail_in" in raised.value.worker_traceback
 
 
+def test_a_failure_that_passes_changes_nothing(collector: Collector, tmp_path: Path) -> None:
+    passing = specification("Faulty", fault="runs out of memory", marker=str(tmp_path), times=2)
+    asked = [*tickets([0]), *tickets([1], environment=passing), *tickets([2])]
+    assert_same(play(collector, asked), played_alone(asked))
+    assert [retry.failures for retry in collector.retried if retry.ticket == asked[1]] == [1, 2]
+    assert collector.retries == len(collector.retried)
+
+
 def test_a_failed_episode_does_not_spoil_the_others(collector: Collector) -> None:
     good = tickets(range(3), batch=1)
     collector.publish(snapshot(0))
@@ -197,7 +205,7 @@ def test_snapshots_are_kept_as_long_as_a_ticket_names_them(
     monkeypatch.setattr(snapshot_directory, "_MEMORY", tmp_path)
 
     def versions() -> set[str]:
-        return {file.name for file in tmp_path.glob("*/*")}
+        return {file.name for file in tmp_path.glob("*/*.npz")}
 
     with make_asynchronous() as collector:
         collector.publish(snapshot(0))

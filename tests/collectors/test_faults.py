@@ -14,12 +14,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from awkward_environments import specification
+from awkward_environments import FAULTS, specification
 from played import UNEVEN, assert_same, play, played_alone, snapshot, tickets
 
-from workflow_rl.collectors import ExecutorCollector
-from workflow_rl.episode import Episodes
-from workflow_rl.errors import CollectorError
+from workflow_rl.collectors import ExecutorCollector, executor
+from workflow_rl.collectors.attempts import Cause
+from workflow_rl.episode import Episodes, Ticket
+from workflow_rl.errors import CollectorError, EpisodeError, MissingExtraError
 
 UNHURRIED = specification("Uneven", longest=4, step_seconds=0.05)
 
@@ -58,6 +59,15 @@ def assert_all_played(collector: ExecutorCollector, batch: int, episodes: range)
     return played
 
 
+def assert_only_to_blame(collector: ExecutorCollector, ticket: Ticket, *causes: Cause) -> None:
+    """One ticket has failed, for these reasons; all others that were played again were in its way."""
+    blamed = [retry for retry in collector.retried if retry.failures > 0]
+    assert [(retry.ticket, retry.cause) for retry in blamed] == [(ticket, cause) for cause in causes]
+    assert [retry.failures for retry in blamed] == list(range(1, len(causes) + 1))
+    assert {retry.cause for retry in collector.retried if retry.failures == 0} <= {Cause.BYSTANDER}
+    assert collector.retries == len(collector.retried)
+
+
 def test_a_worker_killed_in_the_middle_of_an_episode(collector: ExecutorCollector) -> None:
     victim, *_ = workers_of(collector)
     for batch in range(2):
@@ -66,7 +76,11 @@ def test_a_worker_killed_in_the_middle_of_an_episode(collector: ExecutorCollecto
     kill(victim)
     played = assert_all_played(collector, 0, range(10))
     assert_all_played(collector, 1, range(10))
-    assert 1 <= collector.retries <= 20
+    blamed = [retry for retry in collector.retried if retry.failures > 0]
+    assert [(retry.cause, retry.detail) for retry in blamed] == [
+        (Cause.DIED, "its worker was killed by SIGKILL")
+    ]
+    assert collector.retries <= 4, "two were being played, at most two more were in the pool"
     assert victim not in played.worker[-2:]
 
 
@@ -76,7 +90,7 @@ def test_every_worker_killed_while_nobody_waits(collector: ExecutorCollector) ->
     time.sleep(0.5)  # the pool finds out
     collector.submit(tickets(range(6), batch=0, environment=UNHURRIED))
     assert_all_played(collector, 0, range(6))
-    assert collector.retries == 6
+    assert not [retry for retry in collector.retried if retry.failures > 0]
 
 
 def test_what_was_finished_before_the_loss_is_not_played_again(collector: ExecutorCollector) -> None:
@@ -87,7 +101,8 @@ def test_what_was_finished_before_the_loss_is_not_played_again(collector: Execut
     collector.submit(tickets(range(2), batch=1, environment=UNHURRIED))
     assert_all_played(collector, 1, range(2))
     assert_same(collector.collect(0), played_alone(tickets(range(6), batch=0)))
-    assert collector.retries == 2
+    assert {retry.ticket.batch for retry in collector.retried} <= {1}
+    assert {retry.cause for retry in collector.retried} <= {Cause.BYSTANDER}
 
 
 def test_losses_far_apart_do_not_add_up(collector: ExecutorCollector) -> None:
@@ -97,18 +112,138 @@ def test_losses_far_apart_do_not_add_up(collector: ExecutorCollector) -> None:
         assert_all_played(collector, batch, range(3))
 
 
-def test_an_environment_that_ends_its_process_once(collector: ExecutorCollector, tmp_path: Path) -> None:
-    deadly = specification("Deadly", marker=str(tmp_path / "has happened"))
-    asked = tickets(range(6), environment=deadly)
-    episodes = play(collector, asked)
-    assert collector.retries >= 1
+def test_only_the_pool_of_a_lost_worker_starts_anew() -> None:
+    with ExecutorCollector(6, workers_per_pool=2) as collector:
+        collector.publish(snapshot(0))
+        asked = tickets(range(24), batch=0, environment=specification("Uneven", longest=1, step_seconds=0.2))
+        before = set(play(collector, asked).worker.tolist())
+        assert len(before) == 6
+        collector.submit(tickets(range(24), batch=1, environment=asked[0].environment))
+        time.sleep(0.1)
+        kill(min(before))
+        after = set(collector.collect(1).worker.tolist())
+    assert len(before & after) == 4
+
+
+PASSING = [
+    *((fault, where) for fault in ("exits", "hangs", "leaves") for where in ("constructor", "reset", "step")),
+    *((fault, "step") for fault in FAULTS if fault not in ("exits", "hangs", "leaves")),
+    ("is unpicklable", "step"),
+]
+CAUSES = {
+    "exits": Cause.DIED,
+    "segfaults": Cause.DIED,
+    "is killed": Cause.DIED,
+    "hangs": Cause.HUNG,
+    "leaves": Cause.RAISED,
+    "runs out of memory": Cause.RAISED,
+    "is unpicklable": Cause.RAISED,
+}
+
+
+@pytest.fixture
+def impatient() -> Iterator[ExecutorCollector]:
+    with ExecutorCollector(2, episode_timeout=1.0) as made:
+        made.publish(snapshot(0))
+        yield made
+
+
+@pytest.mark.parametrize(("fault", "where"), PASSING)
+def test_a_fault_that_passes_changes_nothing(
+    impatient: ExecutorCollector, tmp_path: Path, fault: str, where: str
+) -> None:
+    times = 1 if fault == "hangs" else 2
+    environment = specification("Faulty", fault=fault, where=where, marker=str(tmp_path), times=times)
+    asked = [*tickets([0], environment=UNHURRIED), *tickets([1], environment=environment)]
+    asked += tickets(range(2, 6), environment=UNHURRIED)
+    impatient.submit(asked)
+    episodes = impatient.collect(0)
+    assert_only_to_blame(impatient, asked[1], *[CAUSES[fault]] * times)
     assert_same(episodes, played_alone(asked))
 
 
-def test_an_environment_that_always_ends_its_process(collector: ExecutorCollector) -> None:
-    collector.submit(tickets([17], batch=3, environment=specification("Deadly"), workflow=2))
-    with pytest.raises(CollectorError, match=r"died 4 times .* episode 17 \(run seed 5, workflow 2,"):
-        collector.collect(3)
+LASTING = {
+    "exits": r"episode 17 \(run seed 5, workflow 7, .* failed 3 times; .* its worker ended with exit code 3$",
+    "segfaults": r"episode 17 .* failed 3 times; the last time its worker was killed by SIGSEGV$",
+    "hangs": r"episode 17 .* failed 3 times; the last time it took more than 1 seconds and its",
+    "leaves": r"Faulty-v0 raised SystemExit: 4 while playing episode 17 \(",
+    "is unpicklable": r"result of episode 17 \(.* could not be sent: TypeError: cannot be sent",
+}
+
+
+@pytest.mark.parametrize("fault", LASTING)
+def test_a_fault_that_stays_is_named_although_others_are_ahead(
+    impatient: ExecutorCollector, fault: str
+) -> None:
+    faulty = tickets([17], environment=specification("Faulty", fault=fault))
+    unhurried = specification("Uneven", longest=1, step_seconds=0.8)
+    others = [*tickets([16], environment=unhurried), *tickets([18, 19], environment=unhurried)]
+    innocent = tickets(range(3), batch=1)
+    impatient.submit(others[:1] + faulty + others[1:] + innocent)
+    error = EpisodeError if CAUSES[fault] is Cause.RAISED else CollectorError
+    with pytest.raises(error, match=LASTING[fault]) as raised:
+        impatient.collect(0)
+    assert "\n" not in str(raised.value)
+    assert_only_to_blame(impatient, faulty[0], CAUSES[fault], CAUSES[fault])
+    assert_same(impatient.collect(1), played_alone(innocent))
+    with pytest.raises(error):
+        impatient.collect(0)
+
+
+def test_the_traceback_of_the_worker_comes_along(collector: ExecutorCollector) -> None:
+    collector.submit(tickets([4], environment=specification("Faulty", fault="leaves", where="reset")))
+    with pytest.raises(EpisodeError) as raised:
+        collector.collect(0)
+    assert "_fail_in" in raised.value.worker_traceback
+
+
+def test_a_result_that_cannot_be_read_ends_the_run(collector: ExecutorCollector) -> None:
+    collector.submit(tickets([4], environment=specification("Faulty", fault="is unreadable")))
+    with pytest.raises(CollectorError, match=r"episode 4 .* failed 3 times.* could not be read"):
+        collector.collect(0)
+
+
+def test_of_episodes_that_travelled_together_the_one_at_fault_is_named(
+    collector: ExecutorCollector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executor, "_CHUNK_SECONDS", 10.0)
+    quick = tickets(range(20), batch=0)
+    assert_same(play(collector, quick), played_alone(quick))  # now it knows that they are quick
+    faulty = specification("Faulty", fault="exits")
+    asked = tickets(range(5), batch=1) + tickets([5], batch=1, environment=faulty)
+    collector.submit(asked + tickets(range(6, 9), batch=1))
+    with pytest.raises(CollectorError, match=r"episode 5 .* failed 3 times"):
+        collector.collect(1)
+    others = [retry for retry in collector.retried if retry.ticket != asked[5]]
+    assert max(retry.failures for retry in others) == 1, "that it was one of them was all that was known"
+
+
+def test_waiting_for_a_worker_is_not_hanging() -> None:
+    unhurried = specification("Uneven", longest=1, step_seconds=0.3)
+    with ExecutorCollector(1, episode_timeout=1.0) as collector:
+        asked = tickets(range(6), environment=unhurried)
+        assert_same(play(collector, asked), played_alone(asked))
+        time.sleep(1.2)  # nor is having nothing to do
+        play(collector, tickets([6], batch=1))
+        assert collector.retries == 0
+
+
+def test_a_worker_that_is_stopped_counts_as_hanging(impatient: ExecutorCollector) -> None:
+    workers = workers_of(impatient)
+    asked = tickets(range(4), environment=specification("Uneven", longest=1, step_seconds=0.6))
+    impatient.submit(asked)
+    time.sleep(0.2)
+    for worker in workers:
+        os.kill(worker, signal.SIGSTOP)
+    assert_same(impatient.collect(0), played_alone(asked))
+    assert Cause.HUNG in {retry.cause for retry in impatient.retried}
+
+
+def test_a_missing_part_is_reported_at_once(collector: ExecutorCollector) -> None:
+    collector.submit(tickets([0], environment=specification("Unequipped")))
+    with pytest.raises(MissingExtraError, match=r"pip install 'workflow-rl\[cyborg\]'"):
+        collector.collect(0)
+    assert collector.retries == 0
 
 
 @pytest.mark.endurance

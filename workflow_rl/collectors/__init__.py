@@ -16,4 +16,8 @@ def make_collector(settings: CollectorSettings, environment: EnvironmentSpec) ->
     """The collector that the settings name, ready to play an environment."""
     if settings.collector == "sequential":
         return SequentialCollector()
-    return ExecutorCollector(settings.n_workers, preload=preload_modules(environment))
+    return ExecutorCollector(
+        settings.n_workers,
+        preload=preload_modules(environment),
+        episode_timeout=settings.episode_timeout,
+    )

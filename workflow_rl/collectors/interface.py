@@ -9,8 +9,9 @@ workers
 3. `submit` and `publish` return at once; episodes are played as soon as there is somebody free to play them,
 whether
    or not anybody is waiting in `collect`.
-4. An environment that raises is reported as `EpisodeError`: episode, seed, workflow, version, worker's
-traceback.
+4. An episode that fails is played again, with the same content once it succeeds. After its third failure
+   `collect` of its batch raises, without waiting for others, and names episode, seed, workflow and version:
+   `EpisodeError` with the worker's traceback if the environment raised, else `CollectorError`.
 5. `close` may be called twice and leaves no process behind.
 """
 
@@ -20,6 +21,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
+from workflow_rl.collectors.attempts import Retry
 from workflow_rl.episode import Episodes, Snapshot, Ticket
 
 
@@ -28,7 +30,11 @@ class Collector(Protocol):
 
     @property
     def retries(self) -> int:
-        """Tickets that were handed out again because the process playing them was lost."""
+        """How many tickets were handed out again: the length of `retried`."""
+
+    @property
+    def retried(self) -> Sequence[Retry]:
+        """Every ticket that was handed out again so far, in that order, and why."""
 
     def publish(self, snapshot: Snapshot) -> None:
         """Make a snapshot known, once per version, before any ticket names it."""
@@ -45,8 +51,8 @@ class Collector(Protocol):
         """Wait for all episodes of a batch, in index order, and forget the batch.
 
         Raises:
-            EpisodeError: an environment failed.
-            CollectorError: workers died more often than is tolerated.
+            EpisodeError: an environment raised three times in the same episode.
+            CollectorError: an episode ended its worker or took too long for the third time.
             KeyError: nothing was submitted for the batch.
         """
 

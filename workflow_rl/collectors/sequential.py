@@ -8,20 +8,31 @@ from itertools import groupby
 from types import TracebackType
 from typing import Self
 
+from workflow_rl.collectors.attempts import Attempts, Cause, Failure, Retry
 from workflow_rl.episode import Episodes, Snapshot, Ticket
+from workflow_rl.errors import EpisodeError
 from workflow_rl.rollout import Player
 
 
 class SequentialCollector:
     """Plays a batch when it is asked for, one episode after the other."""
 
-    retries = 0
-
     def __init__(self) -> None:
+        self._attempts = Attempts()
         self._player = Player()
         self._snapshots: dict[int, Snapshot] = {}
         self._tickets: dict[int, list[Ticket]] = defaultdict(list)
         self._is_closed = False
+
+    @property
+    def retried(self) -> Sequence[Retry]:
+        """Every ticket that was played again so far, in that order."""
+        return self._attempts.retries
+
+    @property
+    def retries(self) -> int:
+        """How many they are."""
+        return len(self.retried)
 
     def publish(self, snapshot: Snapshot) -> None:
         """Keep the snapshot, and forget those that no waiting ticket names."""
@@ -43,13 +54,22 @@ class SequentialCollector:
         tickets = sorted(self._tickets.pop(batch), key=lambda ticket: ticket.episode)
         runs = groupby(tickets, key=lambda ticket: ticket.version)
         return Episodes.concatenate(
-            [self._player.play(tuple(run), self._snapshots[version]) for version, run in runs]
+            [self._play(tuple(run), self._snapshots[version]) for version, run in runs]
         )
 
     def close(self) -> None:
         """Close the environment."""
         self._is_closed = True
         self._player.close()
+
+    def _play(self, tickets: Sequence[Ticket], snapshot: Snapshot) -> Episodes:
+        """Play tickets of one version together; if one fails, all of them again, each alone."""
+        try:
+            return self._player.play(tickets, snapshot)
+        except EpisodeError as error:
+            for ticket in tickets:
+                self._attempts.count(ticket, Failure(Cause.RAISED, str(error), error))
+            return Episodes.concatenate([self._play((ticket,), snapshot) for ticket in tickets])
 
     def __enter__(self) -> Self:
         return self

@@ -1,0 +1,190 @@
+"""Hands calls to the worker pools, in a thread of its own, and hands them out again when they are lost.
+
+    learner's thread                dispatcher's thread                     pools of worker processes
+    hand_in(tickets, inbox) ----->  waiting calls  -- to the emptiest --->  play
+    inbox.get() <--- episodes ----  report of a pool  <-------------------  episodes
+                <--- an error when a ticket has failed for the last time
+
+The thread owns all that changes here; the others send it messages. It works while the learner learns, so a
+worker lost during an update is replaced, and its ticket played again, before anybody waits for it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import deque
+from collections.abc import Iterable, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from queue import Empty, SimpleQueue
+
+from workflow_rl.collectors.attempts import Attempts, Cause, Failure
+from workflow_rl.collectors.worker_pool import (
+    Call,
+    CallEnded,
+    PoolBroke,
+    WorkerPool,
+    failure_of_exception,
+    join,
+)
+from workflow_rl.episode import Episodes, Ticket
+from workflow_rl.errors import CollectorError, EpisodeError, WorkflowRLError
+from workflow_rl.fork_server import worker_context
+
+_MAX_USELESS_POOLS = 3
+"""Pools in a row that break before they have played anything, with no ticket to blame: it is not the episodes
+that kill the workers then, and a fourth pool would not fare better."""
+
+_CHECKS_PER_TIMEOUT = 10
+
+Inbox = SimpleQueue[Episodes | WorkflowRLError]
+
+
+class Dispatcher:
+    """Keeps pools of workers busy.
+
+    Args:
+        pool_sizes: workers of each pool.
+        directory: of snapshots and heartbeats.
+        preload: what the fork server imports before the first worker.
+        episode_timeout: seconds after which a call counts as hanging; `None` for never.
+
+    Attributes:
+        attempts: what failed, and what was handed out again.
+    """
+
+    def __init__(
+        self,
+        pool_sizes: Sequence[int],
+        directory: Path,
+        preload: Sequence[str],
+        episode_timeout: float | None,
+    ) -> None:
+        self.attempts = Attempts()
+        self._directory = directory
+        self._preload = preload
+        self._episode_timeout = episode_timeout
+        self._messages: SimpleQueue[Call | CallEnded | PoolBroke | None] = SimpleQueue()
+        self._waiting: deque[Call] = deque()
+        self._numbers = itertools.count()
+        self._useless_pools = 0
+        self._pools = [self._new_pool(size) for size in pool_sizes]
+        self._thread = threading.Thread(target=self._run, name="workflow_rl-dispatcher", daemon=True)
+        self._thread.start()
+
+    def hand_in(self, tickets: tuple[Ticket, ...], inbox: Inbox) -> None:
+        """Have tickets of one batch and version played; returns at once.
+
+        Args:
+            tickets: they travel together.
+            inbox: takes their episodes, perhaps in parts, or the error that ends the batch.
+        """
+        self._messages.put(self._call(tickets, inbox))
+
+    def close(self) -> None:
+        """End the workers at once, whatever they are doing; calls that are open end with an error."""
+        self._messages.put(None)
+        self._thread.join()
+        join([process for pool in self._pools for process in pool.terminate()])
+
+    def _run(self) -> None:
+        try:
+            while (message := self._next_message()) is not None:
+                self._handle(message)
+                self._hand_out()
+        finally:
+            self._give_up([*self._waiting, *self._open_calls()], CollectorError("the collector has ended"))
+
+    def _next_message(self) -> Call | CallEnded | PoolBroke | None:
+        """The next message; meanwhile look after the workers. `None` is the end."""
+        if self._episode_timeout is None:
+            return self._messages.get()
+        period = self._episode_timeout / _CHECKS_PER_TIMEOUT
+        while True:
+            try:
+                return self._messages.get(timeout=period)
+            except Empty:
+                self._end_overdue()
+
+    def _end_overdue(self) -> None:
+        assert self._episode_timeout is not None
+        for pool in self._pools:
+            pool.end_overdue(self._episode_timeout)
+
+    def _handle(self, message: Call | CallEnded | PoolBroke) -> None:
+        if isinstance(message, Call):
+            self._waiting.append(message)
+        elif message.pool not in self._pools:
+            return  # it has been replaced, and its calls were handed out again
+        elif isinstance(message, PoolBroke):
+            self._replace(message.pool)
+        else:
+            self._take_back(message)
+
+    def _take_back(self, ended: CallEnded) -> None:
+        call, error = ended.call, ended.future.exception()
+        ended.pool.take_back(call)
+        self._useless_pools = 0
+        if error is None:
+            call.inbox.put(ended.future.result())
+        elif isinstance(error, WorkflowRLError) and not isinstance(error, EpisodeError):
+            call.inbox.put(error)  # a setting that is not allowed, a part that is missing: lasting
+        else:
+            self._play_again(call, failure_of_exception(error, call))
+
+    def _replace(self, pool: WorkerPool) -> None:
+        """A new pool for a broken one; its calls come first, in their old order."""
+        pool.kill()
+        self._pools[self._pools.index(pool)] = self._new_pool(pool.num_workers)
+        failures = [(call, pool.failure_of(call)) for call in pool.calls.values()]
+        is_useless = not pool.has_played and all(f.cause is Cause.BYSTANDER for _, f in failures)
+        self._useless_pools += is_useless
+        if self._useless_pools > _MAX_USELESS_POOLS * len(self._pools):
+            self._give_up(
+                pool.calls.values(), CollectorError("worker processes die before they play anything")
+            )
+            return
+        for call, failure in reversed(failures):
+            self._play_again(call, failure)
+
+    def _play_again(self, call: Call, failure: Failure) -> None:
+        """Put a call before all others.
+
+        The tickets of one that failed travel alone from now on, so that only the one at fault fails again.
+        """
+        try:
+            for ticket in call.tickets:
+                self.attempts.count(ticket, failure)
+        except WorkflowRLError as error:
+            call.inbox.put(error)
+            return
+        if failure.cause is Cause.BYSTANDER:
+            self._waiting.appendleft(self._call(call.tickets, call.inbox))
+            return
+        self._waiting.extendleft(self._call((ticket,), call.inbox) for ticket in reversed(call.tickets))
+
+    def _hand_out(self) -> None:
+        while self._waiting:
+            pool = max(self._pools, key=lambda pool: pool.room)
+            if pool.room <= 0:
+                return
+            call = self._waiting.popleft()
+            try:
+                pool.hand_in(call)
+            except BrokenProcessPool:
+                self._waiting.appendleft(call)
+                self._replace(pool)
+
+    def _call(self, tickets: tuple[Ticket, ...], inbox: Inbox) -> Call:
+        return Call(next(self._numbers), tickets, inbox)
+
+    def _new_pool(self, size: int) -> WorkerPool:
+        return WorkerPool(size, worker_context(self._preload), self._directory, self._messages.put)
+
+    def _open_calls(self) -> list[Call]:
+        return [call for pool in self._pools for call in pool.calls.values()]
+
+    def _give_up(self, calls: Iterable[Call], error: WorkflowRLError) -> None:
+        for call in calls:
+            call.inbox.put(error)
