@@ -48,7 +48,7 @@ LAYERS = {
         "collectors.executor",
         "collectors.ray_actors",
     ),
-    "learning": ("distributions", "policy", "gae", "ppo"),
+    "learning": ("distributions", "normalization", "policy", "gae", "ppo"),
     "training": (
         "tracing",
         "checkpoint",

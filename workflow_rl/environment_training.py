@@ -16,12 +16,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from workflow_rl.collectors import Collector
 from workflow_rl.environments import gymnasium_environment
 from workflow_rl.episode import EnvironmentSpec, Episodes, NetworkShape, Ticket
 from workflow_rl.errors import SettingError, WorkflowRLError
 from workflow_rl.evaluate import evaluate_policy, evaluation_tickets
+from workflow_rl.normalization import RewardScaling, RunningMoments
 from workflow_rl.policy import ActorCritic
 from workflow_rl.ppo import PPO, UpdateStatistics
 from workflow_rl.rollout import make_environment, network_shape
@@ -103,8 +105,12 @@ class EnvironmentTraining:
         self.is_interrupted = is_interrupted
         seed = settings.run.seed
         initial = int(generator(seed, Stream.POLICY_INITIALISATION, 0).integers(2**63))
-        policy = ActorCritic(_shape_of(self.environment, settings.ppo.hidden_size), initial)
+        shape = _shape_of(self.environment, settings.ppo.hidden_size)
+        normalizes = settings.environment.normalize_observations
+        policy = ActorCritic(shape, initial, normalizes_observations=normalizes)
         self.learner = PPO(policy, settings.ppo, seed=seed)
+        self._observations = RunningMoments(shape.num_observations)
+        self._reward_scaling = RewardScaling(settings.ppo.discount)
         self._num_batches = 0
         self._num_episodes = 0
         self._episodes_learnt = 0
@@ -171,7 +177,8 @@ class EnvironmentTraining:
         episodes = self._collector.collect(batch)
         collected = time.monotonic()
         policy_lag = batch - episodes.tickets[0].version
-        statistics = self.learner.update(episodes, episodes.rewards, is_on_policy=policy_lag == 0)
+        statistics = self.learner.update(episodes, self._rewards_of(episodes), is_on_policy=policy_lag == 0)
+        self._renew_normalization(episodes)
         self._publish()
         self._count(episodes)
         return EnvironmentReport(
@@ -185,6 +192,18 @@ class EnvironmentTraining:
             policy_lag=policy_lag,
             statistics=statistics,
         )
+
+    def _rewards_of(self, episodes: Episodes) -> NDArray[np.float32]:
+        """What the learner maximises, (N,) float32."""
+        if self._settings.environment.normalize_rewards:
+            return self._reward_scaling.scale(episodes)
+        return episodes.rewards
+
+    def _renew_normalization(self, episodes: Episodes) -> None:
+        """Between updates: within one, the policy that learns is the one that played, at lag 0."""
+        if self._settings.environment.normalize_observations:
+            self._observations.add(episodes.observations)
+            self.learner.policy.set_normalization(self._observations.mean, self._observations.deviation)
 
     def _count(self, episodes: Episodes) -> None:
         self._episodes_learnt += len(episodes)

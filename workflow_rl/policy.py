@@ -17,6 +17,7 @@ import numpy as np
 import safetensors
 import safetensors.torch
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from workflow_rl.distributions import judge_choice, judge_decimals, judge_numbers
@@ -76,10 +77,18 @@ class ActorCritic(nn.Module):
     Args:
         shape: inputs (observation, then context), hidden units and actions.
         seed: of the initial weights.
+        normalizes_observations: whether observations are shifted and scaled first, by `set_normalization`.
     """
 
-    def __init__(self, shape: NetworkShape, seed: int = 0) -> None:
+    observation_mean: Tensor
+    observation_scale: Tensor
+
+    def __init__(self, shape: NetworkShape, seed: int = 0, *, normalizes_observations: bool = False) -> None:
         super().__init__()
+        self.normalizes_observations = normalizes_observations
+        if normalizes_observations:
+            self.register_buffer("observation_mean", torch.zeros(shape.num_observations))
+            self.register_buffer("observation_scale", torch.ones(shape.num_observations))
         self.shape = shape
         num_inputs = shape.num_observations + shape.num_context
         self.actor = _network(num_inputs, shape.hidden_size, shape.num_actions)
@@ -93,7 +102,7 @@ class ActorCritic(nn.Module):
 
     def logits(self, inputs: Tensor) -> Tensor:
         """The actor's outputs, see `NetworkShape`: inputs (B, O + context) float32 -> (B, A) float32."""
-        result: Tensor = self.actor(inputs)
+        result: Tensor = self.actor(self._normalized(inputs))
         return result
 
     def judge_actions(self, inputs: Tensor, rows: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
@@ -116,21 +125,49 @@ class ActorCritic(nn.Module):
 
     def values(self, inputs: Tensor) -> Tensor:
         """Expected scaled return: inputs (B, O + context) float32 -> (B,) float32."""
-        result: Tensor = self.critic(inputs)
+        result: Tensor = self.critic(self._normalized(inputs))
         return result.squeeze(-1)
 
+    def set_normalization(self, mean: NDArray[np.float64], deviation: NDArray[np.float64]) -> None:
+        """From now on subtract the mean (O,) of an observation and divide by its deviation (O,)."""
+        self.observation_mean.copy_(torch.from_numpy(mean))
+        self.observation_scale.copy_(torch.from_numpy(1.0 / deviation))
+
+    def _normalized(self, inputs: Tensor) -> Tensor:
+        if not self.normalizes_observations:
+            return inputs
+        num_observations = self.shape.num_observations
+        observations = (inputs[:, :num_observations] - self.observation_mean) * self.observation_scale
+        return torch.cat([observations, inputs[:, num_observations:]], 1)
+
     def snapshot(self, version: int) -> Snapshot:
-        """The actor's weights for the workers, copied."""
+        """The actor's weights for the workers, copied; what normalises observations is folded into them."""
         parameters = []
         for layer in self.actor:
             if isinstance(layer, nn.Linear):
-                parameters += [
-                    layer.weight.detach().T.cpu().numpy().ravel(),
-                    layer.bias.detach().cpu().numpy(),
-                ]
+                weights, biases = layer.weight.detach().T.cpu().numpy(), layer.bias.detach().cpu().numpy()
+                if self.normalizes_observations and layer is self.actor[0]:
+                    weights, biases = self._fold_normalization(weights, biases)
+                parameters += [weights.ravel(), biases]
         if self.shape.is_gaussian:
             parameters.append(self.log_deviations.detach().cpu().numpy())
         return Snapshot(version, self.shape, np.concatenate(parameters))
+
+    def _fold_normalization(
+        self, weights: NDArray[np.float32], biases: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Weights [input, output] and biases that do to a raw observation what these do to a normalised one.
+
+        (x - mean) * scale @ weights + biases = x @ (scale * weights) + (biases - mean @ (scale * weights))
+        """
+        mean, scale = (
+            buffer.cpu().numpy().astype(np.float64)
+            for buffer in (self.observation_mean, self.observation_scale)
+        )
+        scaled = weights.astype(np.float64)
+        scaled[: len(scale)] *= scale[:, None]
+        shifted = biases - mean @ scaled[: len(mean)]
+        return scaled.astype(np.float32), shifted.astype(np.float32)
 
 
 def policy_digest(policy: nn.Module) -> str:
@@ -167,7 +204,9 @@ def load_policy(path: Path) -> tuple[ActorCritic, dict[str, Any]]:
         with safetensors.safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})[_METADATA_KEY])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
-        policy = ActorCritic(NetworkShape.from_json(header.pop("shape")))
+        policy = ActorCritic(
+            NetworkShape.from_json(header.pop("shape")), normalizes_observations="observation_mean" in tensors
+        )
         policy.load_state_dict(tensors)
     except FileNotFoundError as error:
         raise PolicyFileError(f"there is no policy file {path}") from error

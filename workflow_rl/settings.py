@@ -321,6 +321,15 @@ class EnvironmentSettings(_Group):
         "mean length of the last batch that was learnt from.",
         minimum=1,
     )
+    normalize_observations: bool = _setting(
+        False,
+        "Shift and scale each component of an observation by its mean and deviation in all batches so far.",
+    )
+    normalize_rewards: bool = _setting(
+        False,
+        "Divide rewards by the deviation of their discounted sum in all batches so far; logs show them "
+        "undivided.",
+    )
     evaluation_episodes: int = _setting(
         100, "Fresh seeded episodes that score the final policy, taking its most probable actions.", minimum=2
     )
