@@ -16,7 +16,6 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from gymnasium import spaces
 
 from workflow_rl import cli
 from workflow_rl.collectors import Collector, ExecutorCollector, SequentialCollector
@@ -47,30 +46,7 @@ COLLECTORS: dict[str, Callable[[], Collector]] = {
 }
 
 
-class Tuning(gymnasium.Env[Any, Any]):
-    """Turn two knobs as the bits say; right ones earn 1 each. Ends after 5 steps."""
-
-    observation_space = spaces.Dict(knob=spaces.MultiBinary(2), time=spaces.Box(0, 1, (1,)))
-    action_space = spaces.MultiDiscrete([2, 3])
-
-    def _observe(self) -> dict[str, Any]:
-        self._bits = self.np_random.integers(0, 2, 2).astype(np.int8)
-        return {"knob": self._bits, "time": np.array([self._steps / 5], np.float32)}
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        super().reset(seed=seed)
-        self._steps = 0
-        return self._observe(), {}
-
-    def step(self, action: Any) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
-        self._steps += 1
-        reward = float((self._bits == action).sum())
-        return self._observe(), reward, self._steps == 5, False, {}
-
-
-TUNING = f"{__name__}:Tuning"
+TUNING = "knobs:Tuning"
 
 ENVIRONMENTS: dict[str, dict[str, Any]] = {
     "several numbers": {"env": TUNING},
@@ -262,6 +238,16 @@ def test_the_command_leaves_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert f"results in {run}" in capsys.readouterr().out
 
 
+def test_the_command_draws_a_trace(tmp_path: Path) -> None:
+    config, trace = tmp_path / "small.json", tmp_path / "trace.json"
+    config.write_text(json.dumps({**SMALL, "collector": "sequential", "run_dir": str(tmp_path / "run")}))
+    assert run_program("--config", config, "--trace", trace) == 0
+    names = [event["name"] for event in json.loads(trace.read_text())]
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert sum(name.startswith("episode ") for name in names) == summary["episodes"]
+    assert sum(name.startswith("update ") for name in names) == summary["updates"]
+
+
 def test_the_command_refuses_before_it_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
     assert run_program("--env=NoSuchGame-v1", "--collector=sequential", "--run-dir", run) == 2
@@ -275,7 +261,18 @@ def test_examples_hold_settings(example: Path) -> None:
     EnvironmentTrainSettings.from_flat(tomllib.loads(example.read_text()))
 
 
-PUBLISHED = {"cartpole": (500.0, 100_000)}
+def test_the_readme_shows_how_to_do_it_from_python() -> None:
+    """Its program runs as it stands, but for a smaller budget."""
+    readme = (EXAMPLES.parent / "README.md").read_text()
+    (program,) = re.findall(r"```python\n(.*?EnvironmentTraining.*?)```", readme, re.DOTALL)
+    few = program.replace('"n_workers": 2', '"n_workers": 2, "total_steps": 300, "evaluation_episodes": 2')
+    assert few != program
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(few, names)
+    assert names["training"].learner.num_updates > 1
+
+
+PUBLISHED = {"cartpole": (500.0, 100_000), "acrobot": (-86.0, 250_000), "pendulum": (-200.0, 250_000)}
 """Mean return that an example reaches over seeds 0 to 2, and the steps within which it has to."""
 
 

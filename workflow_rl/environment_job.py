@@ -16,7 +16,7 @@ from typing import Any
 
 from rich.console import Console
 
-from workflow_rl.collectors import make_collector
+from workflow_rl.collectors import Collector, make_collector
 from workflow_rl.environment_training import EnvironmentReport, EnvironmentScore, EnvironmentTraining
 from workflow_rl.environments import gymnasium_environment
 from workflow_rl.errors import EpisodeError
@@ -24,6 +24,7 @@ from workflow_rl.interruption import Interruption
 from workflow_rl.policy import policy_digest, policy_to_bytes
 from workflow_rl.run_log import CONFIG, RunDirectory
 from workflow_rl.settings import EnvironmentTrainSettings
+from workflow_rl.tracing import TracedCollector
 
 POLICY = "policy.safetensors"
 SUMMARY = "summary.json"
@@ -47,8 +48,7 @@ def train_environment(settings: EnvironmentTrainSettings, *, launched: float) ->
         WorkflowRLError: one line for the user.
     """
     console = Console()
-    environment = gymnasium_environment(settings.environment)
-    with Interruption() as interruption, make_collector(settings.collector, environment) as collector:
+    with Interruption() as interruption, _collector(settings) as collector:
         # Before the directory is made, since an environment that cannot be played is refused here.
         training = EnvironmentTraining(settings, collector, lambda: interruption.is_requested)
         with _new_directory(settings) as directory:
@@ -62,6 +62,11 @@ def train_environment(settings: EnvironmentTrainSettings, *, launched: float) ->
             directory.write_json(SUMMARY, {**summary, "retries": collector.retries})
     console.print(f"results in {directory.path}", highlight=False, soft_wrap=True)
     return 0 if summary["is_complete"] else _INTERRUPTED
+
+
+def _collector(settings: EnvironmentTrainSettings) -> Collector:
+    collector = make_collector(settings.collector, gymnasium_environment(settings.environment))
+    return collector if settings.run.trace is None else TracedCollector(collector, settings.run.trace)
 
 
 def _new_directory(settings: EnvironmentTrainSettings) -> RunDirectory:
