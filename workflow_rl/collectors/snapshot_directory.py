@@ -1,5 +1,9 @@
 """Hands policy weights to the workers of one machine: a small file per version.
 
+Workers map the file rather than read it, so that all of them evaluate the same copy of the weights. A hundred
+workers that wait most of the time take turns on few cores, and each would find its own copy gone from the
+processor's caches whenever it wakes.
+
 The learner writes each version once; a worker reads it when the first ticket names it. Files in memory
 (`/dev/shm` where there is one) rather than `multiprocessing.shared_memory`: its resource tracker unlinks
 segments that other processes still use (cpython issue 82300), and 80 kB a version do not need more.
@@ -7,6 +11,7 @@ segments that other processes still use (cpython issue 82300), and 80 kB a versi
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -31,10 +36,11 @@ class SnapshotDirectory:
 
     def write(self, snapshot: Snapshot) -> None:
         """Make a version readable; readers see all of it or nothing."""
-        shape = json.dumps(asdict(snapshot.shape))
-        partial = self.path / "partial.npz"
-        np.savez(partial, shape=np.array(shape), parameters=snapshot.parameters)
-        partial.replace(_file(self.path, snapshot.version))
+        parameters = _file(self.path, snapshot.version)
+        _shape_file(parameters).write_text(json.dumps(asdict(snapshot.shape)))
+        partial = self.path / "partial.npy"
+        np.save(partial, snapshot.parameters)
+        partial.replace(parameters)
         self._versions.add(snapshot.version)
 
     def __contains__(self, version: int) -> bool:
@@ -43,7 +49,10 @@ class SnapshotDirectory:
     def keep(self, versions: set[int]) -> None:
         """Delete all versions but these."""
         for version in self._versions - versions:
-            _file(self.path, version).unlink(missing_ok=True)
+            parameters = _file(self.path, version)
+            _shape_file(parameters).unlink(missing_ok=True)
+            with contextlib.suppress(PermissionError):  # Windows keeps a file that a worker has mapped
+                parameters.unlink(missing_ok=True)
         self._versions &= versions
 
     def close(self) -> None:
@@ -61,11 +70,16 @@ class SnapshotReader:
     def read(self, version: int) -> Snapshot:
         """The snapshot of a version that has been written."""
         if self._latest is None or self._latest.version != version:
-            with np.load(_file(self.path, version), allow_pickle=False) as arrays:
-                shape = NetworkShape.from_json(json.loads(str(arrays["shape"])))
-                self._latest = Snapshot(version, shape, arrays["parameters"])
+            parameters = _file(self.path, version)
+            shape = NetworkShape.from_json(json.loads(_shape_file(parameters).read_text()))
+            mapped = np.load(parameters, mmap_mode="c", allow_pickle=False)
+            self._latest = Snapshot(version, shape, mapped.view(np.ndarray))
         return self._latest
 
 
 def _file(directory: Path, version: int) -> Path:
-    return directory / f"{version}.npz"
+    return directory / f"{version}.npy"
+
+
+def _shape_file(parameters: Path) -> Path:
+    return parameters.with_suffix(".json")
