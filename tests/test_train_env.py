@@ -25,6 +25,7 @@ from workflow_rl.episode import Episodes, Ticket
 from workflow_rl.errors import SettingError
 from workflow_rl.policy import load_policy, policy_digest
 from workflow_rl.rollout import make_environment
+from workflow_rl.run_log import read_learning_log
 from workflow_rl.settings import EnvironmentSettings, EnvironmentTrainSettings
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -229,6 +230,9 @@ def test_the_command_leaves_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert summary["weights_sha256"] == digest
     assert summary["steps"] == reports[-1].steps
     assert summary["is_complete"]
+    rows = read_learning_log(run)
+    assert [row.mean_return for row in rows] == [report.mean_return for report in reports]
+    assert [(row.update, row.steps) for row in rows] == [(report.update, report.steps) for report in reports]
     policy, metadata = load_policy(run / summary["policy"])
     assert policy_digest(policy) == digest
     assert metadata["environment"] == {"id": "CartPole-v1", "kwargs": {}}

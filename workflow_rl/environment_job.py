@@ -22,7 +22,7 @@ from workflow_rl.environments import gymnasium_environment
 from workflow_rl.errors import EpisodeError
 from workflow_rl.interruption import Interruption
 from workflow_rl.policy import policy_digest, policy_to_bytes
-from workflow_rl.run_log import CONFIG, RunDirectory
+from workflow_rl.run_log import CONFIG, LEARNING_COLUMNS, LEARNING_LOG, RunDirectory
 from workflow_rl.settings import EnvironmentTrainSettings
 from workflow_rl.tracing import TracedCollector
 
@@ -84,6 +84,8 @@ def _train(
     """Train, score and store the policy; returns what is known for the summary."""
     last_line = -_LINE_INTERVAL_SECONDS
     for report in training.run():
+        row = {name: getattr(report, name) for name in LEARNING_COLUMNS}
+        directory.append_row(LEARNING_LOG, row)
         directory.write_scalars(_scalars(report), step=report.steps)
         if time.monotonic() - last_line >= _LINE_INTERVAL_SECONDS:
             last_line = time.monotonic()

@@ -3,6 +3,7 @@
     config.json          the resolved settings; a directory that has it holds a run
     training_log.csv     one row per update        (`TrainingRow`)
     search_log.csv       one row per trained order (`SearchRow`)
+    learning_log.csv     instead of these two on a Gymnasium environment: one row per update (`LearningRow`)
     tensorboard/         the same figures as TensorBoard events
     *.json, policies/*   whatever else the run stores, by `write_json` and `write_bytes`
     lock                 empty; held by the process whose run it is, and by nobody after its end
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 CONFIG = "config.json"
 TRAINING_LOG = "training_log.csv"
 SEARCH_LOG = "search_log.csv"
+LEARNING_LOG = "learning_log.csv"
 TENSORBOARD = "tensorboard"
 LOCK = "lock"
 
@@ -110,11 +112,41 @@ class SearchRow:
     met_threshold: bool
 
 
+@dataclass(frozen=True)
+class LearningRow:
+    """One update on a Gymnasium environment, a row of learning_log.csv.
+
+    Attributes:
+        update: number of updates, from 1.
+        episodes: learnt from so far.
+        steps: learnt from so far.
+        mean_return: of the batch's episodes, in the environment's own reward.
+        mean_length: of the batch's episodes, in steps.
+        collection_seconds: time the learner waited for the batch.
+        update_seconds: time the update took.
+        policy_lag: updates between the policy that played the batch and the one that learnt from it.
+    """
+
+    update: int
+    episodes: int
+    steps: int
+    mean_return: float
+    mean_length: float
+    collection_seconds: float
+    update_seconds: float
+    policy_lag: int
+
+
 TRAINING_COLUMNS = tuple(field.name for field in fields(TrainingRow))
 SEARCH_COLUMNS = tuple(field.name for field in fields(SearchRow))
+LEARNING_COLUMNS = tuple(field.name for field in fields(LearningRow))
 
-_COLUMNS: Mapping[str, tuple[str, ...]] = {TRAINING_LOG: TRAINING_COLUMNS, SEARCH_LOG: SEARCH_COLUMNS}
-_Row = TypeVar("_Row", TrainingRow, SearchRow)
+_COLUMNS: Mapping[str, tuple[str, ...]] = {
+    TRAINING_LOG: TRAINING_COLUMNS,
+    SEARCH_LOG: SEARCH_COLUMNS,
+    LEARNING_LOG: LEARNING_COLUMNS,
+}
+_Row = TypeVar("_Row", TrainingRow, SearchRow, LearningRow)
 
 
 class RunDirectory:
@@ -222,7 +254,7 @@ class RunDirectory:
         """Add one row to a log; it has left this process when the call returns.
 
         Args:
-            name: `TRAINING_LOG` or `SEARCH_LOG`.
+            name: `TRAINING_LOG`, `SEARCH_LOG` or `LEARNING_LOG`.
             row: a value for every column and nothing else; `None` makes an empty cell.
 
         Raises:
@@ -347,6 +379,15 @@ def read_search_log(run_directory: Path) -> tuple[SearchRow, ...]:
         RunDirectoryError: it is missing or damaged.
     """
     return _read_log(run_directory / SEARCH_LOG, SearchRow)
+
+
+def read_learning_log(run_directory: Path) -> tuple[LearningRow, ...]:
+    """All whole rows of a run's learning_log.csv, which may still be growing.
+
+    Raises:
+        RunDirectoryError: it is missing or damaged.
+    """
+    return _read_log(run_directory / LEARNING_LOG, LearningRow)
 
 
 def _read_log(path: Path, kind: type[_Row]) -> tuple[_Row, ...]:
