@@ -53,6 +53,7 @@ LAYERS = {
         "tracing",
         "checkpoint",
         "run_log",
+        "retry_log",
         "interruption",
         "evaluate",
         "train",

@@ -163,6 +163,10 @@ def test_a_killed_worker_changes_nothing(
     when_learnt(monkeypatch, 30, kill_a_worker)
     summary = run(tmp_path / "run", collector="executor", n_workers=2)
     assert summary["retries"] > 0
+    retries = [json.loads(line) for line in (tmp_path / "run" / "retries.jsonl").read_text().splitlines()]
+    assert len(retries) == summary["retries"] == sum(summary["retries_by_cause"].values())
+    assert set(summary["retries_by_cause"]) <= {"died", "bystander"}
+    assert {retry["cause"] for retry in retries} == set(summary["retries_by_cause"])
     assert summary["weights_sha256"] == summary_of(reference(1))["weights_sha256"]
 
 

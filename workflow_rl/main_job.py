@@ -26,6 +26,7 @@ from workflow_rl.evaluate import Score, evaluate_policy, evaluation_tickets, sco
 from workflow_rl.interruption import Interruption
 from workflow_rl.policy import ActorCritic, load_policy, policy_digest, policy_to_bytes
 from workflow_rl.ppo import PPO
+from workflow_rl.retry_log import RetryLog
 from workflow_rl.rollout import make_environment, network_shape
 from workflow_rl.run_log import SEARCH_LOG, TRAINING_LOG, RunDirectory
 from workflow_rl.search import OrderResult, OrderSearch, Suggestion
@@ -185,6 +186,7 @@ class MainJob:
         self._progress = self._initial_progress()
         self._seconds_before = self._progress.clock.wall_seconds
         self._retries_before = self._progress.retries
+        self._retry_log = RetryLog(directory, collector)
         self._check_policies()
         directory.cut_log(TRAINING_LOG, self._progress.training_rows)
         directory.cut_log(SEARCH_LOG, self._progress.search_rows)
@@ -199,10 +201,13 @@ class MainJob:
             EpisodeError: an environment failed.
             CollectorError: workers died more often than is tolerated.
         """
-        if (resumed := self._resumed_order()) is not None:
-            self._train(*resumed)
-        while not self._interruption.is_requested and self._remaining_episodes() > 0:
-            self._train(*self._next_order())
+        try:
+            if (resumed := self._resumed_order()) is not None:
+                self._train(*resumed)
+            while not self._interruption.is_requested and self._remaining_episodes() > 0:
+                self._train(*self._next_order())
+        finally:
+            self._retry_log.update()
         summary = self._summary()
         self._directory.write_json(SUMMARY, summary)
         return summary
@@ -319,6 +324,7 @@ class MainJob:
         progress = self._progress
         progress.clock.count(report, time.monotonic() - self._launched)
         progress.training_rows += 1
+        self._retry_log.update()
         progress.num_learnt = report.total_episodes
         self._directory.append_row(
             TRAINING_LOG,
@@ -457,6 +463,7 @@ class MainJob:
             "learner_idle_fraction": _rate(clock.collection_seconds, clock.round_seconds),
             "worker_busy_fraction": self._busy_fraction(clock.playing_seconds, clock.round_seconds),
             "retries": self._retries_before + self._collector.retries,
+            "retries_by_cause": self._retry_log.count_by_cause(),
             "simulator": describe(self._environment),
             "best_workflow": None if best is None else str(best.workflow),
             "best_reward": None if best is None else best.reward,

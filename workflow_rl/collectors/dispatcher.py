@@ -11,8 +11,10 @@ worker lost during an update is replaced, and its ticket played again, before an
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -69,6 +71,7 @@ class Dispatcher:
         self._waiting: deque[Call] = deque()
         self._numbers = itertools.count()
         self._useless_pools = 0
+        self._next_check = 0.0
         self._pools = [self._new_pool(size) for size in pool_sizes]
         self._thread = threading.Thread(target=self._run, name="workflow_rl-dispatcher", daemon=True)
         self._thread.start()
@@ -100,17 +103,13 @@ class Dispatcher:
         """The next message; meanwhile look after the workers. `None` is the end."""
         if self._episode_timeout is None:
             return self._messages.get()
-        period = self._episode_timeout / _CHECKS_PER_TIMEOUT
         while True:
-            try:
-                return self._messages.get(timeout=period)
-            except Empty:
-                self._end_overdue()
-
-    def _end_overdue(self) -> None:
-        assert self._episode_timeout is not None
-        for pool in self._pools:
-            pool.end_overdue(self._episode_timeout)
+            if (wait := self._next_check - time.monotonic()) > 0:
+                with contextlib.suppress(Empty):
+                    return self._messages.get(timeout=wait)
+            for pool in self._pools:
+                pool.end_overdue(self._episode_timeout)
+            self._next_check = time.monotonic() + self._episode_timeout / _CHECKS_PER_TIMEOUT
 
     def _handle(self, message: Call | CallEnded | PoolBroke) -> None:
         if isinstance(message, Call):
@@ -174,7 +173,8 @@ class Dispatcher:
                 pool.hand_in(call)
             except BrokenProcessPool:
                 self._waiting.appendleft(call)
-                self._replace(pool)
+                if not pool.calls:
+                    self._replace(pool)
 
     def _call(self, tickets: tuple[Ticket, ...], inbox: Inbox) -> Call:
         return Call(next(self._numbers), tickets, inbox)

@@ -9,6 +9,7 @@ those that died by themselves, and their heartbeats name the calls they were pla
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -32,6 +33,7 @@ _PREFETCHED = 2
 pool, and wait for its workers while others may be idle: no more than needed."""
 
 _JOIN_SECONDS = 5.0
+_HAND_IN_SECONDS = 1.0
 _BYSTANDER = Failure(Cause.BYSTANDER, "another worker of its pool was lost")
 _UNREADABLE = Failure(Cause.RAISED, "it or another one sent a result that could not be read")
 
@@ -99,25 +101,30 @@ class WorkerPool:
         self._failures: dict[int, Failure] = {}
         self._overdue: dict[int, Failure] = {}
         self._is_broken = False
+        self._is_refusing = False
+        self._handing_in = threading.Lock()
         self._executor = ProcessPoolExecutor(
             num_workers, mp_context=context, initializer=worker.start, initargs=(directory,)
         )
 
     @property
     def room(self) -> int:
-        """How many more calls it takes."""
-        return self.num_workers + _PREFETCHED - len(self.calls)
+        """How many more calls it takes; none once it has refused one."""
+        return 0 if self._is_refusing else self.num_workers + _PREFETCHED - len(self.calls)
 
     def hand_in(self, call: Call) -> None:
         """Queue a call.
 
         Raises:
-            BrokenProcessPool: a worker was lost while there was nothing to do.
+            BrokenProcessPool: a worker was lost. If there are calls in the pool, it has yet to report who is
+                to blame; if there are none, it has nothing to report.
         """
         self.calls[call.number] = call
         try:
-            future = self._executor.submit(worker.play, call.number, call.tickets)
+            with self._handing_in:
+                future = self._executor.submit(worker.play, call.number, call.tickets)
         except BrokenProcessPool:
+            self._is_refusing = True
             del self.calls[call.number]
             raise
         future.add_done_callback(partial(self._on_done, call))
@@ -167,8 +174,18 @@ class WorkerPool:
             self._report(CallEnded(self, call, future))
         elif not self._is_broken:
             self._is_broken = True
+            self._wait_for_hand_in()
             self._failures = self._blame()
             self._report(PoolBroke(self))
+
+    def _wait_for_hand_in(self) -> None:
+        """Let a call that is being handed in, and may be starting a worker for it, get into the executor.
+
+        Python 3.11's executor thread would stumble over the new worker while it ends the others. Later ones
+        may hold the lock that handing in waits for, and have nothing to fear: hence the limit.
+        """
+        if self._handing_in.acquire(timeout=_HAND_IN_SECONDS):
+            self._handing_in.release()
 
     def _blame(self) -> dict[int, Failure]:
         """The calls that the dead were playing. If nobody is dead, a result could not be read: any may be."""
