@@ -10,7 +10,7 @@ step, nor at an update (the training loop submits batch u + lag before it collec
 
 An episode is a pure function of its ticket, so a worker that is lost costs nothing but time: its tickets are
 played again (`dispatcher`). The executor's other workers are lost with it, so the workers are spread over
-several executors (docs/decisions/0006).
+several executors.
 """
 
 from __future__ import annotations
