@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -39,8 +40,9 @@ def workers_of(collector: ExecutorCollector) -> list[int]:
 
 
 def kill(process: int) -> None:
-    """SIGKILL, and wait until it is gone."""
-    os.kill(process, signal.SIGKILL)
+    """SIGKILL, and wait until it is gone; the pool may have ended it first, after the loss of another."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, signal.SIGKILL)
     while psutil.pid_exists(process):
         time.sleep(0.01)
 
