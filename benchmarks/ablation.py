@@ -21,7 +21,7 @@ from workflow_rl.environments import cage2_environment
 from workflow_rl.evaluate import evaluate_policy, evaluation_tickets, score
 from workflow_rl.policy import ActorCritic
 from workflow_rl.ppo import PPO
-from workflow_rl.rollout import make_environment, network_shape
+from workflow_rl.rollout import shape_for
 from workflow_rl.settings import TrainSettings
 from workflow_rl.train import Counters, OrderTraining
 from workflow_rl.workflow import Workflow
@@ -48,9 +48,7 @@ def train_and_score(variant: dict[str, Any], order: str, seed: int, num_episodes
     fixed = {"total_episodes": num_episodes, "stop_rule": "plateau", "patience_updates": num_episodes}
     settings = TrainSettings.from_flat({"lag": 0, "seed": seed, **fixed, **variant})
     environment = cage2_environment(settings.simulator)
-    probe = make_environment(environment)
-    shape = network_shape(probe, hidden_size=settings.ppo.hidden_size, has_workflow=True)
-    probe.close()
+    shape = shape_for(environment, hidden_size=settings.ppo.hidden_size, has_workflow=True)
     policy = ActorCritic(shape, seed)
     workflow = Workflow.parse(order)
     counters = Counters()

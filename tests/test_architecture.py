@@ -29,6 +29,7 @@ LAYERS = {
         "seeding",
         "workflow",
         "fork_server",
+        "closing",
     ),
     "simulators": ("cage2", "cage2.*"),
     "what crosses processes, and how it is judged": ("alignment", "episode", "environments"),

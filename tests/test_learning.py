@@ -13,7 +13,7 @@ from workflow_rl.environments import cage2_environment
 from workflow_rl.evaluate import Score, evaluate_policy, evaluation_tickets, score
 from workflow_rl.policy import ActorCritic
 from workflow_rl.ppo import PPO
-from workflow_rl.rollout import make_environment, network_shape
+from workflow_rl.rollout import shape_for
 from workflow_rl.settings import TrainSettings
 from workflow_rl.train import Counters, OrderTraining
 from workflow_rl.workflow import Workflow
@@ -28,9 +28,8 @@ def train_and_score(num_episodes: int, **settings: object) -> Score:
         {"n_workers": 2, "stop_rule": "plateau", "patience_updates": 1000, **settings}
     )
     environment = cage2_environment(resolved.simulator)
-    probe = make_environment(environment)
-    policy = ActorCritic(network_shape(probe, hidden_size=resolved.ppo.hidden_size, has_workflow=True))
-    probe.close()
+    shape = shape_for(environment, hidden_size=resolved.ppo.hidden_size, has_workflow=True)
+    policy = ActorCritic(shape)
     counters = Counters()
     with make_collector(resolved.collector, environment) as collector:
         learner = PPO(policy, resolved.ppo, seed=0)

@@ -23,6 +23,7 @@ from workflow_rl import __version__
 from workflow_rl.environments import cage2_environment, gymnasium_environment, preload_modules
 from workflow_rl.errors import SettingError, WorkflowRLError
 from workflow_rl.fork_server import worker_context
+from workflow_rl.interruption import EXIT_CODE
 from workflow_rl.settings import (
     CollectorSettings,
     EnvironmentTrainSettings,
@@ -34,7 +35,6 @@ from workflow_rl.settings import (
 )
 
 _LAUNCHED = time.monotonic()
-_INTERRUPTED = 130
 
 _MAY_CHANGE_ON_RESUME = {"n_workers", "collector", "run_dir", "trace", "checkpoint_seconds"}
 """Settings that change how fast a run goes, not what comes of it."""
@@ -247,7 +247,7 @@ def _run(command: click.Command) -> NoReturn:
     except WorkflowRLError as error:
         _fail(str(error), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        sys.exit(_INTERRUPTED)
+        sys.exit(EXIT_CODE)
     sys.exit(code)
 
 

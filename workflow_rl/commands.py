@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,31 +12,27 @@ from rich.table import Table
 
 from workflow_rl.cage2.scenario import RED_AGENTS
 from workflow_rl.checkpoint import Checkpoint, load_checkpoint
-from workflow_rl.collectors import Collector, make_collector
+from workflow_rl.collectors import make_collector
 from workflow_rl.compiled_rollout import is_player_cached
 from workflow_rl.display import RunDisplay
 from workflow_rl.environments import NATIVE, cage2_environment, describe, on_simulator, with_attacker
 from workflow_rl.episode import EnvironmentSpec
 from workflow_rl.errors import (
-    EpisodeError,
     PolicyFileError,
     RunDirectoryError,
     SettingError,
     WorkflowRLError,
 )
 from workflow_rl.evaluate import HORIZONS, Score, evaluate_policy, evaluation_tickets, score
-from workflow_rl.interruption import Interruption
-from workflow_rl.main_job import SUMMARY, MainJob
+from workflow_rl.interruption import EXIT_CODE, Interruption
+from workflow_rl.main_job import MainJob
 from workflow_rl.policy import load_policy
 from workflow_rl.ppo import torch_device
 from workflow_rl.rollout import make_environment
-from workflow_rl.run_log import CONFIG, RunDirectory
+from workflow_rl.run_log import CONFIG, SUMMARY, RunDirectory, default_run_directory
 from workflow_rl.settings import CollectorSettings, RunSettings, TrainSettings
-from workflow_rl.tracing import TracedCollector, TraceFile
+from workflow_rl.tracing import TraceFile, make_traced_collector
 from workflow_rl.workflow import Workflow
-
-INTERRUPTED = 130
-_ERROR_LOG = "error.log"
 
 
 def train(settings: TrainSettings, *, launched: float) -> int:
@@ -59,8 +54,8 @@ def train(settings: TrainSettings, *, launched: float) -> int:
     _try_environment(cage2_environment(settings.simulator))  # fails before anything is written
     _check_trace(settings)
     if settings.run.run_dir is None:
-        name = f"{datetime.now().astimezone():%Y-%m-%d-%H%M%S}-seed{settings.run.seed}"
-        settings = replace(settings, run=replace(settings.run, run_dir=Path("runs") / name))
+        run_dir = default_run_directory(settings.run.seed)
+        settings = replace(settings, run=replace(settings.run, run_dir=run_dir))
     assert settings.run.run_dir is not None
     with RunDirectory.create(settings.run.run_dir) as directory:
         directory.write_json(CONFIG, settings.to_flat())
@@ -114,29 +109,22 @@ def _run(
     environment = cage2_environment(settings.simulator)
     if environment.id == NATIVE and not is_player_cached():
         console.print("compiling the simulator, once for this installation: under a minute")
-    with Interruption() as interruption, _collector(settings, environment) as collector:
-        try:
-            with RunDisplay(settings, launched, console) as display:
-                job = MainJob(settings, directory, collector, display, interruption, launched, checkpoint)
-                summary = job.run()
-        except EpisodeError as error:
-            directory.write_bytes(_ERROR_LOG, f"{error}\n\n{error.worker_traceback}".encode())
-            raise EpisodeError(
-                f"{error}; the worker's traceback is in {directory.path / _ERROR_LOG}"
-            ) from error
+    with (
+        Interruption() as interruption,
+        make_traced_collector(settings.collector, environment, settings.run.trace) as collector,
+        directory.keeping_traceback(),
+        RunDisplay(settings, launched, console) as display,
+    ):
+        job = MainJob(settings, directory, collector, display, interruption, launched, checkpoint)
+        summary = job.run()
     _print_summary(console, directory.path, summary)
-    return 0 if summary["is_complete"] else INTERRUPTED
+    return 0 if summary["is_complete"] else EXIT_CODE
 
 
 def _check_trace(settings: TrainSettings) -> None:
     """Refuse a place for the trace before anything else is made."""
     if settings.run.trace is not None:
         TraceFile(settings.run.trace).close()
-
-
-def _collector(settings: TrainSettings, environment: EnvironmentSpec) -> Collector:
-    collector = make_collector(settings.collector, environment)
-    return collector if settings.run.trace is None else TracedCollector(collector, settings.run.trace)
 
 
 def _print_summary(console: Console, path: Path, summary: Mapping[str, Any]) -> None:

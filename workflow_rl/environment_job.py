@@ -10,27 +10,27 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, replace
-from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from workflow_rl.collectors import Collector, make_collector
 from workflow_rl.environment_training import EnvironmentReport, EnvironmentScore, EnvironmentTraining
 from workflow_rl.environments import gymnasium_environment
-from workflow_rl.errors import EpisodeError
-from workflow_rl.interruption import Interruption
+from workflow_rl.interruption import EXIT_CODE, Interruption
 from workflow_rl.policy import policy_digest, policy_to_bytes
-from workflow_rl.run_log import CONFIG, LEARNING_COLUMNS, LEARNING_LOG, RunDirectory
+from workflow_rl.run_log import (
+    CONFIG,
+    LEARNING_COLUMNS,
+    LEARNING_LOG,
+    SUMMARY,
+    RunDirectory,
+    default_run_directory,
+)
 from workflow_rl.settings import EnvironmentTrainSettings
-from workflow_rl.tracing import TracedCollector
+from workflow_rl.tracing import make_traced_collector
 
 POLICY = "policy.safetensors"
-SUMMARY = "summary.json"
-ERROR_LOG = "error.log"
 
-_INTERRUPTED = 130
 _LINE_INTERVAL_SECONDS = 5.0
 
 
@@ -48,31 +48,23 @@ def train_environment(settings: EnvironmentTrainSettings, *, launched: float) ->
         WorkflowRLError: one line for the user.
     """
     console = Console()
-    with Interruption() as interruption, _collector(settings) as collector:
+    environment = gymnasium_environment(settings.environment)
+    with (
+        Interruption() as interruption,
+        make_traced_collector(settings.collector, environment, settings.run.trace) as collector,
+    ):
         # Before the directory is made, since an environment that cannot be played is refused here.
         training = EnvironmentTraining(settings, collector, lambda: interruption.is_requested)
         with _new_directory(settings) as directory:
-            try:
+            with directory.keeping_traceback():
                 summary = _train(training, directory, console, launched)
-            except EpisodeError as error:
-                directory.write_bytes(ERROR_LOG, f"{error}\n\n{error.worker_traceback}".encode())
-                raise EpisodeError(
-                    f"{error}; the worker's traceback is in {directory.path / ERROR_LOG}"
-                ) from error
             directory.write_json(SUMMARY, {**summary, "retries": collector.retries})
     console.print(f"results in {directory.path}", highlight=False, soft_wrap=True)
-    return 0 if summary["is_complete"] else _INTERRUPTED
-
-
-def _collector(settings: EnvironmentTrainSettings) -> Collector:
-    collector = make_collector(settings.collector, gymnasium_environment(settings.environment))
-    return collector if settings.run.trace is None else TracedCollector(collector, settings.run.trace)
+    return 0 if summary["is_complete"] else EXIT_CODE
 
 
 def _new_directory(settings: EnvironmentTrainSettings) -> RunDirectory:
-    path = settings.run.run_dir
-    if path is None:
-        path = Path("runs") / f"{datetime.now().astimezone():%Y-%m-%d-%H%M%S}-seed{settings.run.seed}"
+    path = settings.run.run_dir or default_run_directory(settings.run.seed)
     directory = RunDirectory.create(path)
     directory.write_json(CONFIG, replace(settings, run=replace(settings.run, run_dir=path)).to_flat())
     return directory

@@ -26,7 +26,7 @@ from workflow_rl.evaluate import evaluate_policy, evaluation_tickets
 from workflow_rl.normalization import RewardScaling, RunningMoments
 from workflow_rl.policy import ActorCritic
 from workflow_rl.ppo import PPO, UpdateStatistics
-from workflow_rl.rollout import make_environment, network_shape
+from workflow_rl.rollout import shape_for
 from workflow_rl.seeding import Stream, generator
 from workflow_rl.settings import EnvironmentTrainSettings
 
@@ -214,14 +214,10 @@ class EnvironmentTraining:
 
 def _shape_of(environment: EnvironmentSpec, hidden_size: int) -> NetworkShape:
     try:
-        probe = make_environment(environment)
+        return shape_for(environment, hidden_size=hidden_size, has_workflow=False)
     except WorkflowRLError:
         raise
     except Exception as error:
         raise SettingError(
             f"--env {environment.id} cannot be made: {type(error).__name__}: {error}"
         ) from error
-    try:
-        return network_shape(probe, hidden_size=hidden_size, has_workflow=False)
-    finally:
-        probe.close()

@@ -6,6 +6,9 @@ import signal
 from types import FrameType, TracebackType
 from typing import Self
 
+EXIT_CODE = 130
+"""Of a program that was interrupted: 128 and the number of SIGINT, as shells have it."""
+
 
 class Interruption:
     """While active, SIGINT and SIGTERM set a flag; a second one raises KeyboardInterrupt."""

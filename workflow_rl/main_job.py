@@ -20,22 +20,20 @@ from numpy.typing import NDArray
 from workflow_rl.checkpoint import Checkpoint, save_checkpoint
 from workflow_rl.collectors import Collector
 from workflow_rl.environments import cage2_environment, describe
-from workflow_rl.episode import EnvironmentSpec, NetworkShape, Snapshot
+from workflow_rl.episode import Snapshot
 from workflow_rl.errors import CollectorError, EpisodeError, PolicyFileError, RunDirectoryError
 from workflow_rl.evaluate import Score, evaluate_policy, evaluation_tickets, score
 from workflow_rl.interruption import Interruption
 from workflow_rl.policy import ActorCritic, load_policy, policy_digest, policy_to_bytes
 from workflow_rl.ppo import PPO
 from workflow_rl.retry_log import RetryLog
-from workflow_rl.rollout import make_environment, network_shape
-from workflow_rl.run_log import SEARCH_LOG, TRAINING_LOG, RunDirectory
+from workflow_rl.rollout import shape_for
+from workflow_rl.run_log import SEARCH_LOG, SUMMARY, TRAINING_LOG, RunDirectory
 from workflow_rl.search import OrderResult, OrderSearch, Suggestion
 from workflow_rl.seeding import Stream, generator
 from workflow_rl.settings import TrainSettings
 from workflow_rl.train import Counters, OrderProgress, OrderTraining, UpdateReport
 from workflow_rl.workflow import Workflow
-
-SUMMARY = "summary.json"
 
 _LEARNER = "learner."
 _SNAPSHOT = "snapshot."
@@ -180,7 +178,7 @@ class MainJob:
         self._interruption = interruption
         self._launched = launched
         self._environment = cage2_environment(settings.simulator)
-        self._shape = _shape_of(self._environment, settings.ppo.hidden_size)
+        self._shape = shape_for(self._environment, hidden_size=settings.ppo.hidden_size, has_workflow=True)
         self._checkpoint = checkpoint
         self._checkpoint_time = time.monotonic()
         self._progress = self._initial_progress()
@@ -476,14 +474,6 @@ class MainJob:
             "policies": [asdict(policy) for policy in progress.policies],
             "weights_sha256": hashlib.sha256(digests.encode()).hexdigest(),
         }
-
-
-def _shape_of(environment: EnvironmentSpec, hidden_size: int) -> NetworkShape:
-    probe = make_environment(environment)
-    try:
-        return network_shape(probe, hidden_size=hidden_size, has_workflow=True)
-    finally:
-        probe.close()
 
 
 def _with_prefix(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -13,7 +13,7 @@ import os
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import groupby
 from typing import Any, cast
 
@@ -53,6 +53,17 @@ def make_environment(spec: EnvironmentSpec) -> Environment:
         if isinstance(found, type):
             return cast(Environment, found(**kwargs))
     return gymnasium.make(spec.id, disable_env_checker=True, **kwargs)
+
+
+def shape_for(spec: EnvironmentSpec, *, hidden_size: int, has_workflow: bool) -> NetworkShape:
+    """The actor that fits an environment, which is built for the question and closed again.
+
+    Raises:
+        SettingError: the spaces are not supported.
+        Exception: whatever the environment's constructor raises.
+    """
+    with closing(make_environment(spec)) as probe:
+        return network_shape(probe, hidden_size=hidden_size, has_workflow=has_workflow)
 
 
 def network_shape(environment: Environment, *, hidden_size: int, has_workflow: bool) -> NetworkShape:

@@ -25,11 +25,12 @@ import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO, TypeVar, get_type_hints
 
-from workflow_rl.errors import RunDirectoryError
+from workflow_rl.errors import EpisodeError, RunDirectoryError
 
 if sys.platform != "win32":
     import fcntl
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 CONFIG = "config.json"
+SUMMARY = "summary.json"
+ERROR_LOG = "error.log"
 TRAINING_LOG = "training_log.csv"
 SEARCH_LOG = "search_log.csv"
 LEARNING_LOG = "learning_log.csv"
@@ -149,6 +152,11 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = {
 _Row = TypeVar("_Row", TrainingRow, SearchRow, LearningRow)
 
 
+def default_run_directory(seed: int) -> Path:
+    """Where a run goes when its user names no place: runs/<date>-<time>-seed<seed>."""
+    return Path("runs") / f"{datetime.now().astimezone():%Y-%m-%d-%H%M%S}-seed{seed}"
+
+
 class RunDirectory:
     """The directory of one run; made by `create` or `resume`, ended by `close` or as a context manager.
 
@@ -192,6 +200,15 @@ class RunDirectory:
                 raise RunDirectoryError(f"{path} holds no run to go on with: it has no {CONFIG}")
             _make_writable(path)
         return cls(path)
+
+    @contextmanager
+    def keeping_traceback(self) -> Iterator[None]:
+        """Write the worker's traceback of an EpisodeError to error.log, and name that file in the error."""
+        try:
+            yield
+        except EpisodeError as error:
+            self.write_bytes(ERROR_LOG, f"{error}\n\n{error.worker_traceback}".encode())
+            raise EpisodeError(f"{error}; the worker's traceback is in {self.path / ERROR_LOG}") from error
 
     def write_json(self, name: str, content: Any) -> None:
         """Write a JSON file atomically.

@@ -21,14 +21,15 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from workflow_rl.collectors import Collector
+from workflow_rl.closing import Closing
+from workflow_rl.collectors import Collector, make_collector
 from workflow_rl.collectors.attempts import Retry
-from workflow_rl.episode import Episodes, Snapshot, Ticket
+from workflow_rl.episode import EnvironmentSpec, Episodes, Snapshot, Ticket
 from workflow_rl.errors import SettingError
 from workflow_rl.seeding import Stream
+from workflow_rl.settings import CollectorSettings
 
 _MICROSECONDS = 1e6
 _LEARNER = 0
@@ -100,7 +101,7 @@ class TraceFile:
         return json.dumps({"ph": "M", "name": kind, "pid": self._process, "tid": row, "args": details})
 
 
-class TracedCollector:
+class TracedCollector(Closing):
     """A collector whose work is drawn; what it plays is what the collector inside it plays.
 
     Args:
@@ -183,13 +184,17 @@ class TracedCollector:
             self._trace.add_instant(_LEARNER, f"{retries - self._retries_seen} episodes played again", at)
             self._retries_seen = retries
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+def make_traced_collector(
+    settings: CollectorSettings, environment: EnvironmentSpec, trace: Path | None
+) -> Collector:
+    """The collector that the settings name, traced if there is a file for it.
+
+    Raises:
+        SettingError: the file cannot be written.
+    """
+    collector = make_collector(settings, environment)
+    return collector if trace is None else TracedCollector(collector, trace)
 
 
 def _name_of(ticket: Ticket) -> str:

@@ -58,11 +58,6 @@ class Judgement:
     compliance: float | None
     fixes_per_episode: float
 
-    @property
-    def total_returns(self) -> NDArray[np.float64]:
-        """What the learner maximises, unscaled, (E,) float64."""
-        return self.env_returns + self.alignment_returns
-
 
 def judge(episodes: Episodes, workflow: Workflow, settings: AlignmentSettings) -> Judgement:
     """Judge a batch: who fixed what in which order, and what that is worth."""

@@ -17,12 +17,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from workflow_rl.closing import Closing
 from workflow_rl.collectors import worker
 from workflow_rl.episode import EnvironmentSpec, Snapshot
 from workflow_rl.inference import Actor
@@ -87,7 +87,7 @@ class _Policy:
         return int(self._actor.act(np.asarray(observation, np.float32), step)[0])
 
 
-class LimitProcesses:
+class LimitProcesses(Closing):
     """Processes that step one environment each; a context manager.
 
     Args:
@@ -139,14 +139,6 @@ class LimitProcesses:
         for connection in self._connections:
             connection.send(question)
         return [connection.recv() for connection in self._connections]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _serve(

@@ -13,17 +13,16 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from types import TracebackType
-from typing import Self
 
 from workflow_rl.bench import processes
+from workflow_rl.closing import Closing
 from workflow_rl.collectors import make_collector
 from workflow_rl.environments import cage2_environment
 from workflow_rl.episode import EnvironmentSpec, Snapshot
 from workflow_rl.evaluate import evaluate_policy, evaluation_tickets
 from workflow_rl.policy import ActorCritic
 from workflow_rl.ppo import PPO
-from workflow_rl.rollout import make_environment, network_shape
+from workflow_rl.rollout import shape_for
 from workflow_rl.settings import TrainSettings
 from workflow_rl.train import Counters, OrderTraining, UpdateReport
 from workflow_rl.workflow import Workflow
@@ -57,7 +56,7 @@ class _Instant:
     learner_cpu_seconds: float
 
 
-class WarmTraining:
+class WarmTraining(Closing):
     """Workers that are ready, and a learner to train with them again and again; a context manager.
 
     Args:
@@ -132,9 +131,7 @@ class WarmTraining:
         self._collector.close()
 
     def _fresh_policy(self) -> ActorCritic:
-        probe = make_environment(self.environment)
-        shape = network_shape(probe, hidden_size=self._settings.ppo.hidden_size, has_workflow=True)
-        probe.close()
+        shape = shape_for(self.environment, hidden_size=self._settings.ppo.hidden_size, has_workflow=True)
         return ActorCritic(shape, seed=self._settings.run.seed)
 
     def _play_one_each(self, snapshot: Snapshot) -> None:
@@ -157,11 +154,3 @@ class WarmTraining:
             worker_cpu_seconds=sum(processes.cpu_seconds(worker) for worker in self.workers),
             learner_cpu_seconds=time.process_time(),
         )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -21,9 +21,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from queue import SimpleQueue
-from types import TracebackType
-from typing import Self
 
+from workflow_rl.closing import Closing
 from workflow_rl.collectors.attempts import Retry
 from workflow_rl.collectors.dispatcher import Dispatcher, Inbox
 from workflow_rl.collectors.snapshot_directory import SnapshotDirectory
@@ -64,7 +63,7 @@ class _Batch:
         return Episodes.concatenate(sorted(self.parts, key=lambda part: part.tickets[0].episode))
 
 
-class ExecutorCollector:
+class ExecutorCollector(Closing):
     """Persistent worker processes that play whole episodes on their own.
 
     Args:
@@ -139,14 +138,6 @@ class ExecutorCollector:
         self._is_closed = True
         self._batches.clear()
         self._snapshots.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _pool_sizes(num_workers: int, per_pool: int) -> list[int]:

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import groupby
-from types import TracebackType
-from typing import Self
 
+from workflow_rl.closing import Closing
 from workflow_rl.collectors.attempts import Attempts, Cause, Failure, Retry
 from workflow_rl.episode import Episodes, Snapshot, Ticket
 from workflow_rl.errors import EpisodeError
 from workflow_rl.rollout import Player
 
 
-class SequentialCollector:
+class SequentialCollector(Closing):
     """Plays a batch when it is asked for, one episode after the other."""
 
     def __init__(self) -> None:
@@ -70,11 +69,3 @@ class SequentialCollector:
             for ticket in tickets:
                 self._attempts.count(ticket, Failure(Cause.RAISED, str(error), error))
             return Episodes.concatenate([self._play((ticket,), snapshot) for ticket in tickets])
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
