@@ -13,8 +13,6 @@ the workers included; the fork server is ready by then, as it is when the main j
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -23,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from workflow_rl.bench import report
 from workflow_rl.bench.latency import Waits
-from workflow_rl.errors import WorkflowRLError
 
 # Modules that load torch are imported in functions: the processes started here import this file again, and
 # are to be as light as workers are.
@@ -160,9 +158,7 @@ def limit_figures(limits: Sequence[LimitRound], ideal: float, waits: Waits) -> d
     "--updates", type=click.IntRange(1), default=15, show_default=True, help="Counted, per round and lag."
 )
 @click.option("--episodes-per-update", type=click.IntRange(1), default=100, show_default=True)
-@click.option(
-    "--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write it here too."
-)
+@report.json_option
 @click.option("--quick", is_flag=True, help="Two workers and a few short episodes, to see that it runs.")
 def main(
     n_workers: int,
@@ -174,27 +170,21 @@ def main(
     json_file: Path | None,
     quick: bool,
 ) -> None:
-    from workflow_rl.bench import report
-    from workflow_rl.bench.machine import Sitting, usable_cores
+    from workflow_rl.bench.machine import usable_cores
 
     waits = _WAITS[kind]
     plan = Plan([int(lag) for lag in lags.split(",")], rounds, updates)
     if quick:
         waits, plan = replace(waits, num_steps=5), Plan([0, 1], rounds=1, updates=2)
         n_workers, episodes_per_update = 2, 6
-    if json_file is not None:
-        report.check_writable(json_file)
-    sitting = Sitting()
-    content = measure(settings_of(n_workers, episodes_per_update), waits, plan)
-    document = report.document("latency", sitting.conditions(own_load=usable_cores() + 1), content)
-    print(json.dumps(document, indent=2))
-    if json_file is not None:
-        report.write(json_file, document)
+    settings = settings_of(n_workers, episodes_per_update)
+    report.run(
+        "latency",
+        lambda: measure(settings, waits, plan),
+        own_load=usable_cores() + 1,
+        json_file=json_file,
+    )
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except WorkflowRLError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
+    report.run_program(main)

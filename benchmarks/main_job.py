@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 import workflow_rl
 from workflow_rl.bench import processes, report
-from workflow_rl.bench.machine import Sitting, usable_cores
+from workflow_rl.bench.machine import usable_cores
 from workflow_rl.cage2.env import Cage2Env
 from workflow_rl.cage2.observation import observe
 from workflow_rl.cage2.state import new_states, reset
@@ -42,7 +42,6 @@ from workflow_rl.compilation import compiled
 from workflow_rl.compiled_rollout import play_compiled
 from workflow_rl.environments import NATIVE
 from workflow_rl.episode import EnvironmentSpec, Ticket
-from workflow_rl.errors import WorkflowRLError
 from workflow_rl.inference import Actor
 from workflow_rl.policy import load_policy
 from workflow_rl.seeding import Stream, environment_seed, episode_key
@@ -259,30 +258,21 @@ def measure(arguments: list[str]) -> dict[str, Any]:
 @click.command(help=__doc__)
 @click.option("--n-workers", type=click.IntRange(1), default=2, show_default=True)
 @click.option("--total-episodes", type=click.IntRange(1), default=10_000, show_default=True)
-@click.option(
-    "--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write it here too."
-)
+@report.json_option
 @click.option("--quick", is_flag=True, help="Two updates of short episodes, to see that it runs.")
 def main(n_workers: int, total_episodes: int, json_file: Path | None, quick: bool) -> None:
     processes.check_supported()
-    if json_file is not None:
-        report.check_writable(json_file)
     arguments = ["--n-workers", str(n_workers), "--total-episodes", str(total_episodes)]
     if quick:
         arguments = ["--n-workers", "2", "--total-episodes", "20", "--episodes-per-update", "10"]
         arguments += ["--max-steps", "10", "--evaluation-episodes", "2"]
-    sitting = Sitting()
-    content = measure(arguments)
-    conditions = sitting.conditions(own_load=max(n_workers, usable_cores()) + 1)
-    document = report.document("main_job", conditions, content)
-    print(json.dumps(document, indent=2))
-    if json_file is not None:
-        report.write(json_file, document)
+    report.run(
+        "main_job",
+        lambda: measure(arguments),
+        own_load=max(n_workers, usable_cores()) + 1,
+        json_file=json_file,
+    )
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except WorkflowRLError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
+    report.run_program(main)

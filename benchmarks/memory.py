@@ -7,16 +7,14 @@ while the workers are playing; the report gives the largest sum that was seen.
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
+from workflow_rl.bench import report
 from workflow_rl.bench.memory import read_memory
-from workflow_rl.errors import WorkflowRLError
 
 _NEVER = 1_000_000
 
@@ -42,9 +40,7 @@ def measure(values: dict[str, Any], updates: int) -> dict[str, Any]:
 @click.option("--simulator", type=click.Choice(["native", "cyborg"]), default="native", show_default=True)
 @click.option("--updates", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--episodes-per-update", type=click.IntRange(1), default=100, show_default=True)
-@click.option(
-    "--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write it here too."
-)
+@report.json_option
 @click.option("--quick", is_flag=True, help="Two workers and eight short episodes, to see that it runs.")
 def main(
     n_workers: int,
@@ -54,8 +50,7 @@ def main(
     json_file: Path | None,
     quick: bool,
 ) -> None:
-    from workflow_rl.bench import report
-    from workflow_rl.bench.machine import Sitting, usable_cores
+    from workflow_rl.bench.machine import usable_cores
 
     values: dict[str, Any] = {
         "simulator": simulator,
@@ -66,20 +61,13 @@ def main(
     }
     if quick:
         values, updates = {**values, "n_workers": 2, "episodes_per_update": 4, "max_steps": 5}, 2
-    if json_file is not None:
-        report.check_writable(json_file)
-    sitting = Sitting()
-    content = measure(values, updates)
-    conditions = sitting.conditions(own_load=max(values["n_workers"], usable_cores()) + 1)
-    document = report.document("memory", conditions, content)
-    print(json.dumps(document, indent=2))
-    if json_file is not None:
-        report.write(json_file, document)
+    report.run(
+        "memory",
+        lambda: measure(values, updates),
+        own_load=max(values["n_workers"], usable_cores()) + 1,
+        json_file=json_file,
+    )
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except WorkflowRLError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
+    report.run_program(main)

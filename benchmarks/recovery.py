@@ -9,14 +9,13 @@ of pools take turns within one run.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import random
 import signal
 import statistics
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,6 @@ import numpy as np
 
 from workflow_rl.bench import processes, report
 from workflow_rl.bench.latency import Waits
-from workflow_rl.bench.machine import Sitting
 from workflow_rl.cage2.scenario import NUM_ACTIONS, NUM_OBSERVATION_BITS
 from workflow_rl.collectors import ExecutorCollector
 from workflow_rl.environments import preload_modules
@@ -145,15 +143,26 @@ def summary(rounds: list[Round]) -> dict[str, Any]:
     }
 
 
+def compare(environment: str, workers_per_pool: Sequence[int], plan: Plan, rounds: int) -> dict[str, Any]:
+    """Every pool size in turn, round after round."""
+    found: dict[int, list[Round]] = {size: [] for size in workers_per_pool}
+    for _ in range(rounds):
+        for size in workers_per_pool:
+            found[size].append(measure(_ENVIRONMENTS[environment], size, plan))
+    return {
+        "environment": environment,
+        "plan": asdict(plan),
+        "by_workers_per_pool": {str(size): summary(each) for size, each in found.items()},
+    }
+
+
 @click.command(help=__doc__)
 @click.option("--environment", type=click.Choice(list(_ENVIRONMENTS)), default="latency", show_default=True)
 @click.option("--workers-per-pool", type=int, multiple=True, default=(5, 10, 25, 100), show_default=True)
 @click.option("--rounds", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--batches", type=click.IntRange(1), default=8, show_default=True)
 @click.option("--episodes-per-batch", type=click.IntRange(1), default=100, show_default=True)
-@click.option(
-    "--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write it here too."
-)
+@report.json_option
 @click.option("--quick", is_flag=True, help="Four workers and two kills, to see that it runs.")
 def main(
     environment: str,
@@ -167,23 +176,13 @@ def main(
     plan = Plan(100, batches, episodes_per_batch, kills=20, seconds_between_kills=0.2)
     if quick:
         plan, workers_per_pool = Plan(4, 4, 8, kills=2, seconds_between_kills=0.2), (2, 4)
-    if json_file is not None:
-        report.check_writable(json_file)
-    sitting = Sitting()
-    found: dict[int, list[Round]] = {size: [] for size in workers_per_pool}
-    for _ in range(rounds):
-        for size in workers_per_pool:
-            found[size].append(measure(_ENVIRONMENTS[environment], size, plan))
-    figures = {
-        "environment": environment,
-        "plan": asdict(plan),
-        "by_workers_per_pool": {str(size): summary(each) for size, each in found.items()},
-    }
-    document = report.document("recovery", sitting.conditions(own_load=plan.n_workers), figures)
-    print(json.dumps(document, indent=2))
-    if json_file is not None:
-        report.write(json_file, document)
+    report.run(
+        "recovery",
+        lambda: compare(environment, workers_per_pool, plan, rounds),
+        own_load=plan.n_workers,
+        json_file=json_file,
+    )
 
 
 if __name__ == "__main__":
-    main()
+    report.run_program(main)

@@ -12,15 +12,13 @@ With `--play initial-policy` the limit evaluates that fresh policy too; what rem
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from workflow_rl.errors import WorkflowRLError
+from workflow_rl.bench import report
 
 # Modules that load torch are imported in functions: the processes started here import this file again, and
 # are to be as light as workers are.
@@ -103,9 +101,7 @@ def figures(taken: list[tuple[TrainingRound, LimitRound]], max_steps: int) -> di
 @click.option("--episodes-per-update", type=click.IntRange(1), default=100, show_default=True)
 @click.option("--max-steps", type=click.IntRange(1), default=100, show_default=True)
 @click.option("--play", type=click.Choice(["random", "initial-policy"]), default="random", show_default=True)
-@click.option(
-    "--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write it here too."
-)
+@report.json_option
 @click.option("--quick", is_flag=True, help="Two rounds of short episodes, to see that it runs.")
 def main(
     n_workers: int,
@@ -117,27 +113,18 @@ def main(
     json_file: Path | None,
     quick: bool,
 ) -> None:
-    from workflow_rl.bench import report
-    from workflow_rl.bench.machine import Sitting, usable_cores
+    from workflow_rl.bench.machine import usable_cores
 
     if quick:
         rounds, updates, episodes_per_update, max_steps = 2, 1, 4, 5
-    if json_file is not None:
-        report.check_writable(json_file)
-    sitting = Sitting()
-    content = measure(
-        settings_of(n_workers, episodes_per_update, max_steps), rounds=rounds, updates=updates, play=play
+    settings = settings_of(n_workers, episodes_per_update, max_steps)
+    report.run(
+        "training_against_limit",
+        lambda: measure(settings, rounds=rounds, updates=updates, play=play),
+        own_load=max(n_workers, usable_cores()) + 1,
+        json_file=json_file,
     )
-    conditions = sitting.conditions(own_load=max(n_workers, usable_cores()) + 1)
-    document = report.document("training_against_limit", conditions, content)
-    print(json.dumps(document, indent=2))
-    if json_file is not None:
-        report.write(json_file, document)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except WorkflowRLError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
+    report.run_program(main)

@@ -330,7 +330,7 @@ class FailingCollector(SequentialCollector):
 def stopped(path: Path, **changes: Any) -> Path:
     """A run that could not go on after two updates of its first order."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(commands, "make_collector", lambda *given: FailingCollector())
+        patch.setattr(commands, "make_traced_collector", lambda *given: FailingCollector())
         with pytest.raises(CollectorError):
             commands.train(settings(path, **changes), launched=time.monotonic())
     assert len(without_times(path)) == 2

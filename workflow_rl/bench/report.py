@@ -1,16 +1,61 @@
-"""A benchmark's result as one JSON document: figures, machine, conditions."""
+"""A benchmark's result as one JSON document: figures, machine, conditions.
+
+The scripts in benchmarks/ share what is here: the option `--json`, the measuring and printing, and the way
+they end. No torch, since processes that a script starts import the script, and with it this module, again.
+"""
 
 from __future__ import annotations
 
+import json
+import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from workflow_rl.bench.machine import Conditions, describe_machine
-from workflow_rl.errors import SettingError
+import click
+
+from workflow_rl.bench.machine import Conditions, Sitting, describe_machine
+from workflow_rl.errors import SettingError, WorkflowRLError
 from workflow_rl.run_log import RunDirectory
+
+json_option = click.option(
+    "--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write it here too."
+)
+
+
+def run_program(command: click.Command) -> None:
+    """Run a script's command; what the package reports as an error is one line, with its exit code."""
+    try:
+        command()
+    except WorkflowRLError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+
+
+def run(
+    benchmark: str, measure: Callable[[], Mapping[str, Any]], *, own_load: float, json_file: Path | None
+) -> None:
+    """Measure, and print the report; write it too if there is a file for it.
+
+    Args:
+        benchmark: its name.
+        measure: returns the figures.
+        own_load: see `Sitting.conditions`.
+        json_file: where the report goes.
+
+    Raises:
+        SettingError: the file cannot be written; nothing was measured.
+    """
+    if json_file is not None:
+        check_writable(json_file)
+    sitting = Sitting()
+    figures = measure()
+    content = document(benchmark, sitting.conditions(own_load=own_load), figures)
+    click.echo(json.dumps(content, indent=2))
+    if json_file is not None:
+        write(json_file, content)
 
 
 def check_writable(file: Path) -> None:
