@@ -3,37 +3,35 @@
     python benchmarks/ablation.py horizon=truncation horizon=end
     python benchmarks/ablation.py learning_rate=0.001 learning_rate=0.003,minibatch_size=1000 --episodes 3000
 
-A variant is a comma-separated list of settings (names as in config.json). Every variant sees the same seeds;
-the score is of 500 fresh episodes. Prints JSON: per variant the mean over orders and seeds of reward and
-compliance, and every single run. Learning, not speed: what else the machine does is of no consequence.
+A variant is a comma-separated list of settings of `workflow-rl train` (names as in config.json); every
+variant sees the same seeds, and lag 0 unless it says otherwise. Each run is scored on 500 fresh episodes. The
+report has for each variant the mean over orders and seeds of reward and compliance, and every single run with
+its learning curve. What else the machine does has no influence on what is learnt.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
-import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from workflow_rl.collectors import SequentialCollector
-from workflow_rl.environments import cage2_environment
-from workflow_rl.evaluate import evaluate_policy, evaluation_tickets, score
-from workflow_rl.policy import ActorCritic
-from workflow_rl.ppo import PPO
-from workflow_rl.rollout import shape_for
-from workflow_rl.settings import TrainSettings
-from workflow_rl.train import Counters, OrderTraining
-from workflow_rl.workflow import Workflow
+import click
+
+from workflow_rl.bench import report
+from workflow_rl.bench.learning import learn_order
 
 ORDERS = ("op_server,enterprise,defender,op_host,user", "op_host,user,enterprise,defender,op_server")
-EVALUATION_EPISODES = 500
+SIZE = {"total_episodes": 5000, "evaluation_episodes": 500}
+QUICK_SIZE = {"total_episodes": 20, "episodes_per_update": 10, "max_steps": 5, "evaluation_episodes": 2}
 
 
 def parse_variant(text: str) -> dict[str, Any]:
     """`a=1,b=x` as a mapping; values are read as JSON where they can be."""
-    pairs = (item.split("=", 1) for item in text.split(","))
-    return {name: _value(value) for name, value in pairs}
+    pairs = (item.partition("=") for item in text.split(","))
+    return {name: _value(value) for name, _, value in pairs}
 
 
 def _value(text: str) -> Any:
@@ -43,61 +41,51 @@ def _value(text: str) -> Any:
         return text
 
 
-def train_and_score(variant: dict[str, Any], order: str, seed: int, num_episodes: int) -> dict[str, Any]:
-    """One training run."""
-    fixed = {"total_episodes": num_episodes, "stop_rule": "plateau", "patience_updates": num_episodes}
-    settings = TrainSettings.from_flat({"lag": 0, "seed": seed, **fixed, **variant})
-    environment = cage2_environment(settings.simulator)
-    shape = shape_for(environment, hidden_size=settings.ppo.hidden_size, has_workflow=True)
-    policy = ActorCritic(shape, seed)
-    workflow = Workflow.parse(order)
-    counters = Counters()
-    with SequentialCollector() as collector:
-        learner = PPO(policy, settings.ppo, seed=seed)
-        training = OrderTraining(workflow, learner, environment, settings, collector, counters, lambda: False)
-        curve = [
-            {"episodes": report.episodes, "env_reward": report.env_reward, "compliance": report.compliance}
-            for report in training.run(num_episodes)
-        ]
-        snapshot = policy.snapshot(counters.version)
-        tickets = evaluation_tickets(
-            environment,
-            snapshot,
-            run_seed=seed,
-            episodes=range(EVALUATION_EPISODES),
-            batch=counters.batch,
-            workflow=workflow,
-        )
-        episodes = evaluate_policy(collector, snapshot, tickets)
-    result = score(episodes, workflow, settings.alignment.compliance)
+def compare(variants: Sequence[str], fixed: Mapping[str, Any], num_seeds: int) -> dict[str, Any]:
+    """Train every variant and return the figures for the report."""
     return {
-        "order": order,
-        "seed": seed,
-        "reward": result.reward,
-        "reward_standard_error": result.reward_standard_error,
-        "compliance": result.compliance,
-        "curve": curve[:: max(1, len(curve) // 10)],
+        "settings": fixed,
+        "variants": [
+            _means(text, _runs({**fixed, "lag": 0, **parse_variant(text)}, num_seeds)) for text in variants
+        ],
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("variants", nargs="+", metavar="name=value[,name=value...]")
-    parser.add_argument("--episodes", type=int, default=5000)
-    parser.add_argument("--seeds", type=int, default=3)
-    arguments = parser.parse_args()
-    results = []
-    for text in arguments.variants:
-        runs = [
-            train_and_score(parse_variant(text), order, seed, arguments.episodes)
-            for order in ORDERS
-            for seed in range(arguments.seeds)
-        ]
-        mean = {key: statistics.fmean(run[key] or 0.0 for run in runs) for key in ("reward", "compliance")}
-        print(text, mean, file=sys.stderr)
-        results.append({"variant": text, "mean": mean, "runs": runs})
-    print(json.dumps({"episodes": arguments.episodes, "variants": results}, indent=2))
+def _runs(values: Mapping[str, Any], num_seeds: int) -> list[dict[str, Any]]:
+    return [
+        {"order": order, "seed": seed, **asdict(learn_order({**values, "workflow": order, "seed": seed}))}
+        for order in ORDERS
+        for seed in range(num_seeds)
+    ]
+
+
+def _means(variant: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
+    compliances = [run["compliance"] for run in runs if run["compliance"] is not None]
+    mean = {
+        "reward": statistics.fmean(run["score"] for run in runs),
+        "compliance": statistics.fmean(compliances) if compliances else None,
+    }
+    click.echo(f"{variant}: {mean}", err=True)
+    return {"variant": variant, **mean, "runs": runs}
+
+
+@click.command(help=__doc__)
+@click.argument("variants", nargs=-1, required=True, metavar="name=value[,name=value...]...")
+@click.option("--episodes", type=click.IntRange(1), default=SIZE["total_episodes"], show_default=True)
+@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True)
+@report.json_option
+@click.option(
+    "--quick", is_flag=True, help="One seed and two updates of short episodes, to see that it runs."
+)
+def main(variants: Sequence[str], episodes: int, seeds: int, json_file: Path | None, quick: bool) -> None:
+    fixed = QUICK_SIZE if quick else {**SIZE, "total_episodes": episodes}
+    report.run(
+        "ablation",
+        lambda: compare(variants, fixed, 1 if quick else seeds),
+        own_load=1,
+        json_file=json_file,
+    )
 
 
 if __name__ == "__main__":
-    main()
+    report.run_program(main)

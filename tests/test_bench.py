@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import subprocess
 import sys
 import time
@@ -10,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 import workflow_rl
 from workflow_rl.bench.latency import Waits
+from workflow_rl.bench.learning import Learning
 from workflow_rl.bench.machine import busy_warning, commit_of, describe_machine
 from workflow_rl.bench.simulator import ROUNDS
 from workflow_rl.bench.timing import Figure, Sample, Spread, Workload, measure, ratio
+from workflow_rl.errors import SettingError
 from workflow_rl.rollout import make_environment
 
 CHECKOUT = Path(workflow_rl.__file__).parents[1]
@@ -37,6 +41,18 @@ def report_of(script: str, file: Path) -> dict[str, Any]:
     assert json.loads(file.read_text()) == report
     assert report["machine"]["usable_cores"] >= 1
     assert report["conditions"]["command"].startswith("python")
+    return report
+
+
+def script(name: str) -> dict[str, Any]:
+    """The names that a script in benchmarks/ defines."""
+    return runpy.run_path(str(CHECKOUT / "benchmarks" / name))
+
+
+def report_from_here(name: str, *arguments: str) -> dict[str, Any]:
+    """The report of a script that starts no workers, made in this process, which has loaded torch already."""
+    done = CliRunner().invoke(script(name)["main"], ["--quick", *arguments], catch_exceptions=False)
+    report: dict[str, Any] = json.loads(done.stdout)
     return report
 
 
@@ -149,6 +165,82 @@ def test_main_job_looks_for_functions_that_exist():
         for file, name in functions:
             source = next(CHECKOUT.glob(f"**/workflow_rl/{file.removeprefix('workflow_rl/')}"))
             assert f"def {name}(" in source.read_text(), f"{file} has no {name}"
+
+
+def test_variants_are_compared_over_orders():
+    report = report_from_here("ablation.py", "horizon=end,entropy_coefficient=0")
+    (variant,) = report["variants"]
+    assert variant["variant"] == "horizon=end,entropy_coefficient=0"
+    assert len({run["order"] for run in variant["runs"]}) == len(variant["runs"]) == 2
+    assert variant["reward"] == pytest.approx(sum(run["score"] for run in variant["runs"]) / 2)
+
+
+def test_an_unknown_setting_is_no_variant():
+    with pytest.raises(SettingError, match="unknown setting 'horizons'"):
+        report_from_here("ablation.py", "horizons=end")
+
+
+def test_an_update_is_measured_with_and_without_repetitions():
+    report = report_from_here("update.py")
+    for figures in report["attackers"].values():
+        assert 0 < figures["distinct_in_a_minibatch"] <= figures["distinct"] < figures["observations"] == 22
+        assert figures["milliseconds"]["one_by_one"]["cpu"]["median"] > 0
+        assert figures["saving"]["median"] > 0
+
+
+def test_every_lag_is_learnt_with_both_objectives(tmp_path):
+    runs = tmp_path / "runs.json"
+    report = report_from_here("lag.py", "--runs", str(runs))
+    for task in report["tasks"].values():
+        variants = {(variant["lag"], variant["objective"]) for variant in task["variants"]}
+        assert variants == {(0, "decoupled"), (1, "decoupled"), (1, "coupled")}
+        assert all(variant["final"]["standard_error"] >= 0 for variant in task["variants"])
+    before = runs.read_bytes()
+    lag = script("lag.py")
+    for task, curves in lag["learn_all"](lag["tasks"](quick=True), (0, 1), 2, lag["Runs"](runs)).items():
+        for variant, learnt in curves.items():
+            (reported,) = [
+                figures
+                for figures in report["tasks"][task.name]["variants"]
+                if (figures["lag"], figures["objective"]) == (variant.lag, variant.objective)
+            ]
+            # The CPU time would be another one if it had been trained again.
+            assert sum(run.cpu_seconds for run in learnt) == reported["cpu_seconds"]
+    assert runs.read_bytes() == before
+
+
+def learnt_at_a_rate(rate: float) -> Learning:
+    """A return of `rate` a step, logged after batches of different size."""
+    amounts = (100, 150, 300, 1000)
+    return Learning(amounts, tuple(rate * amount for amount in amounts), 1000 * rate, None, 1.0)
+
+
+def test_curves_of_different_batches_meet_on_one_axis():
+    lag = script("lag.py")
+    amounts, mean, error = lag["curve"]([learnt_at_a_rate(0.1), learnt_at_a_rate(0.3)])
+    assert (amounts[0], amounts[-1]) == (100, 1000)
+    assert mean[0] == pytest.approx(0.2 * 100)
+    assert mean[-1] == pytest.approx(0.2 * (100 + 150 + 300 + 1000) / 4)  # smoothed over the updates before
+    assert error == pytest.approx(mean / 2)  # of two values: half their distance
+    assert lag["mean_return"](learnt_at_a_rate(1.0)) == pytest.approx(
+        (100 * 100 + 50 * 150 + 150 * 300 + 700 * 1000) / 1000
+    )
+
+
+def test_a_figure_repeats_itself(tmp_path):
+    pytest.importorskip("matplotlib")
+    lag = script("lag.py")
+    learnt = {
+        task: {
+            variant: [learnt_at_a_rate(0.1), learnt_at_a_rate(0.3)] for variant in lag["variants"]((0, 1, 8))
+        }
+        for task in lag["tasks"](quick=True)
+    }
+    files = [tmp_path / "a.svg", tmp_path / "b.svg"]
+    for file in files:
+        lag["draw"](learnt, file)
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert all(label in files[0].read_text() for label in ("lag 8", "CartPole-v1, coupled", "training steps"))
 
 
 def test_workloads_alternate():

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tomllib
 from importlib.metadata import PackageNotFoundError, requires
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -332,7 +333,7 @@ def required_packages() -> list[Requirement]:
     """What the project and its extras need, and what that needs in turn, as far as it is installed here."""
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    waiting = [Requirement(text) for text in (*project["dependencies"], *extras["cyborg"], *extras["test"])]
+    waiting = [Requirement(text) for text in (*project["dependencies"], *chain(*extras.values()))]
     found: dict[str, Requirement] = {}
     while waiting:
         requirement = waiting.pop()

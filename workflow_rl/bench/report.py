@@ -58,8 +58,12 @@ def run(
         write(json_file, content)
 
 
-def check_writable(file: Path) -> None:
-    """Refuse a place for the report before the measurement rather than after it.
+def check_writable(file: Path, option: str = "--json") -> None:
+    """Refuse a place for what comes of a measurement before the measurement rather than after it.
+
+    Args:
+        file: the place.
+        option: that named it.
 
     Raises:
         SettingError: nothing can be written there.
@@ -70,7 +74,7 @@ def check_writable(file: Path) -> None:
         with tempfile.TemporaryFile(dir=file.parent):
             pass
     except OSError as error:
-        raise SettingError(f"--json {file} cannot be written: {error.strerror or error}") from error
+        raise SettingError(f"{option} {file} cannot be written: {error.strerror or error}") from error
 
 
 def document(benchmark: str, conditions: Conditions, figures: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,102 @@
+"""Trainings that are run for what they learn, not for their speed.
+
+They are the commands `train` (on one order) and `train-env` themselves, in this process and in a directory
+that is thrown away. The sequential collector plays: it gives the weights that any number of workers gives.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from workflow_rl import commands, environment_job
+from workflow_rl.run_log import SUMMARY, RunDirectory, read_learning_log, read_training_log
+from workflow_rl.settings import EnvironmentTrainSettings, TrainSettings
+
+
+@dataclass(frozen=True)
+class Learning:
+    """How a policy learnt, and what it came to.
+
+    Attributes:
+        amounts: training episodes (of `train`) or steps (of `train-env`) after each update.
+        returns: mean return of each update's batch, in the environment's own reward.
+        score: mean return of fresh episodes with the final policy; sampled actions of `train`, most probable
+            ones of `train-env`.
+        compliance: of those fresh episodes; `None` without a workflow, or without a fix to judge.
+        cpu_seconds: of the whole training.
+    """
+
+    amounts: tuple[int, ...]
+    returns: tuple[float, ...]
+    score: float
+    compliance: float | None
+    cpu_seconds: float
+
+
+def learn_order(values: Mapping[str, Any]) -> Learning:
+    """Run `workflow-rl train` on one order until its episodes are spent.
+
+    Args:
+        values: settings by name, among them `workflow`.
+
+    Raises:
+        WorkflowRLError: what the command reports.
+        KeyboardInterrupt: it was interrupted.
+    """
+    total_episodes = TrainSettings.from_flat(values).search.total_episodes
+    endless = {"stop_rule": "plateau", "patience_updates": total_episodes}
+    with tempfile.TemporaryDirectory(prefix="workflow-rl-bench-") as folder:
+        run = Path(folder, "run")
+        settings = TrainSettings.from_flat({**values, **endless, "collector": "sequential", "run_dir": run})
+        cpu_seconds = _run(lambda: commands.train(settings, launched=time.monotonic()))
+        rows = read_training_log(run)
+        summary = RunDirectory(run).read_json(SUMMARY)
+    return Learning(
+        amounts=tuple(row.total_episodes for row in rows),
+        returns=tuple(row.env_reward for row in rows),
+        score=summary["best_reward"],
+        compliance=summary["best_compliance"],
+        cpu_seconds=cpu_seconds,
+    )
+
+
+def learn_environment(values: Mapping[str, Any]) -> Learning:
+    """Run `workflow-rl train-env`.
+
+    Args:
+        values: settings by name.
+
+    Raises:
+        WorkflowRLError: what the command reports.
+        KeyboardInterrupt: it was interrupted.
+    """
+    with tempfile.TemporaryDirectory(prefix="workflow-rl-bench-") as folder:
+        run = Path(folder, "run")
+        settings = EnvironmentTrainSettings.from_flat({**values, "collector": "sequential", "run_dir": run})
+        cpu_seconds = _run(lambda: environment_job.train_environment(settings, launched=time.monotonic()))
+        rows = read_learning_log(run)
+        summary = RunDirectory(run).read_json(SUMMARY)
+    return Learning(
+        amounts=tuple(row.steps for row in rows),
+        returns=tuple(row.mean_return for row in rows),
+        score=summary["evaluation_return"],
+        compliance=None,
+        cpu_seconds=cpu_seconds,
+    )
+
+
+def _run(command: Callable[[], int]) -> float:
+    """Run a command to its end, without what it shows; returns the CPU seconds it took."""
+    started = time.process_time()
+    with redirect_stdout(StringIO()):
+        exit_code = command()
+    if exit_code != 0:
+        raise KeyboardInterrupt
+    return time.process_time() - started
