@@ -6,15 +6,20 @@ Started early, it does so while this process is still importing torch.
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from multiprocessing import forkserver
+from multiprocessing import forkserver, spawn
 from multiprocessing.context import BaseContext
 from pathlib import Path
 
+MAIN_VARIABLE = "WORKFLOW_RL_MAIN"
+"""Tells the fork server which main module its workers import (`main_preload`)."""
+
+_MAIN_KEYS = ("sys_argv", "init_main_from_name", "init_main_from_path")
 _THREAD_COUNTS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
@@ -30,7 +35,7 @@ def worker_context(preload: Sequence[str]) -> BaseContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(preload))
+    context.set_forkserver_preload([*preload, "workflow_rl.main_preload"])
     with _environment_of_workers(), _interrupts_held():
         forkserver.ensure_running()  # inherits both now, and the workers from it
     return context
@@ -46,7 +51,12 @@ def _environment_of_workers() -> Iterator[None]:
     checkout that is not installed (cpython issue 117378).
     """
     import_path = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
-    variables = {**dict.fromkeys(_THREAD_COUNTS, "1"), "PYTHONPATH": os.pathsep.join(import_path)}
+    main = {key: value for key, value in spawn.get_preparation_data("worker").items() if key in _MAIN_KEYS}
+    variables = {
+        **dict.fromkeys(_THREAD_COUNTS, "1"),
+        "PYTHONPATH": os.pathsep.join(import_path),
+        MAIN_VARIABLE: json.dumps(main),
+    }
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:
