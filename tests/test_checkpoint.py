@@ -24,7 +24,7 @@ from tensorboard.backend.event_processing.event_accumulator import (  # type: ig
     EventAccumulator,
 )
 
-from workflow_rl import commands, main_job
+from workflow_rl import commands, run_record
 from workflow_rl.checkpoint import CHECKPOINTS, Checkpoint, load_checkpoint, save_checkpoint
 from workflow_rl.collectors import SequentialCollector
 from workflow_rl.episode import Episodes
@@ -404,7 +404,7 @@ def test_checkpoints_wait_for_their_time(tmp_path: Path, monkeypatch: pytest.Mon
         saved.append(checkpoint.state["num_learnt"])
         save_checkpoint(directory, checkpoint)
 
-    monkeypatch.setattr(main_job, "save_checkpoint", note)
+    monkeypatch.setattr(run_record, "save_checkpoint", note)
     for name, seconds in (("always", 0.0), ("seldom", 1000.0)):
         chosen = settings(tmp_path / name, checkpoint_seconds=seconds)
         assert commands.train(chosen, launched=time.monotonic()) == 0

@@ -12,11 +12,12 @@ import pytest
 from workflow_rl.collectors import SequentialCollector
 from workflow_rl.environments import cage2_environment
 from workflow_rl.episode import Episodes, Snapshot, Ticket
+from workflow_rl.pipeline import Counters
 from workflow_rl.policy import ActorCritic
 from workflow_rl.ppo import PPO
 from workflow_rl.rollout import make_environment, network_shape
 from workflow_rl.settings import SearchSettings, TrainSettings
-from workflow_rl.train import Counters, OrderProgress, OrderTraining, UpdateReport
+from workflow_rl.train import OrderProgress, OrderTraining, UpdateReport
 from workflow_rl.workflow import Workflow
 
 WORKFLOW = Workflow.from_index(31)

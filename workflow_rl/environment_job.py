@@ -14,8 +14,9 @@ from typing import Any
 
 from rich.console import Console
 
-from workflow_rl.environment_training import EnvironmentReport, EnvironmentScore, EnvironmentTraining
+from workflow_rl.environment_training import EnvironmentReport, EnvironmentTraining
 from workflow_rl.environments import gymnasium_environment
+from workflow_rl.evaluate import EnvironmentScore
 from workflow_rl.interruption import EXIT_CODE, Interruption
 from workflow_rl.policy import policy_digest, policy_to_bytes
 from workflow_rl.run_log import (

@@ -1,7 +1,4 @@
-"""Trains a policy on one Gymnasium environment: the pipeline of `train`, without a workflow.
-
-    batch u      whole episodes, all of them, in index order
-    played with  the snapshot after max(0, u - lag) updates
+"""Trains a policy on one Gymnasium environment: the pipeline, without a workflow.
 
 Episodes differ in length, and grow or shrink as the policy learns. So a batch is sized in steps: it gets as
 many episodes as would have given `steps_per_update` with the mean length of the batch learnt from last. That
@@ -11,19 +8,20 @@ always learnt from: counting steps first come would favour short episodes.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from workflow_rl.collectors import Collector
 from workflow_rl.environments import gymnasium_environment
-from workflow_rl.episode import EnvironmentSpec, Episodes, NetworkShape, Ticket
+from workflow_rl.episode import Episodes, NetworkShape
 from workflow_rl.errors import SettingError, WorkflowRLError
-from workflow_rl.evaluate import evaluate_policy, evaluation_tickets
+from workflow_rl.evaluate import EnvironmentScore, evaluation_tickets, score_environment
 from workflow_rl.normalization import RewardScaling, RunningMoments
+from workflow_rl.pipeline import Counters, Learnt, Pipeline, Round, arrays_with
 from workflow_rl.policy import ActorCritic
 from workflow_rl.ppo import PPO, UpdateStatistics
 from workflow_rl.rollout import shape_for
@@ -34,46 +32,43 @@ _FIRST_EPISODES = 8
 """Episodes of a batch that is handed out before the length of any is known."""
 
 
-@dataclass(frozen=True)
-class EnvironmentReport:
+_OBSERVATIONS = "observations."
+_REWARDS = "rewards."
+"""What the names of the moments' arrays in a checkpoint begin with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvironmentReport(Round):
     """One update.
 
     Attributes:
-        update: number of updates, from 1.
         episodes: learnt from so far.
         steps: learnt from so far.
         mean_return: of the batch's episodes, undiscounted, in the environment's own reward.
         mean_length: of the batch's episodes, in steps.
-        collection_seconds: time the learner waited for the batch.
-        update_seconds: time of the update.
-        policy_lag: updates between the policy that played and the one that learnt.
         statistics: of PPO.
     """
 
-    update: int
     episodes: int
     steps: int
     mean_return: float
     mean_length: float
-    collection_seconds: float
-    update_seconds: float
-    policy_lag: int
     statistics: UpdateStatistics
 
 
-@dataclass(frozen=True)
-class EnvironmentScore:
-    """What a policy earned over fresh episodes.
+@dataclass
+class EnvironmentProgress:
+    """How far the training has come; whole numbers, so that JSON holds it exactly.
 
     Attributes:
-        episodes: how many.
-        mean_return: undiscounted, in the environment's own reward.
-        standard_error: of that mean.
+        episodes: learnt from so far.
+        steps: learnt from so far.
+        batch_size: episodes that the next batch is to have.
     """
 
-    episodes: int
-    mean_return: float
-    standard_error: float
+    episodes: int = 0
+    steps: int = 0
+    batch_size: int = _FIRST_EPISODES
 
 
 class EnvironmentTraining:
@@ -88,6 +83,7 @@ class EnvironmentTraining:
         environment: what is played.
         learner: its policy and optimiser.
         is_interrupted: as above.
+        progress: how far it has come.
 
     Raises:
         SettingError: the environment cannot be made, or a space of it is not supported.
@@ -100,98 +96,106 @@ class EnvironmentTraining:
         is_interrupted: Callable[[], bool] = lambda: False,
     ) -> None:
         self.environment = gymnasium_environment(settings.environment)
+        self.is_interrupted = is_interrupted
+        self.progress = EnvironmentProgress()
         self._settings = settings
         self._collector = collector
-        self.is_interrupted = is_interrupted
         seed = settings.run.seed
         initial = int(generator(seed, Stream.POLICY_INITIALISATION, 0).integers(2**63))
-        shape = _shape_of(self.environment, settings.ppo.hidden_size)
+        shape = shape_of(settings)
         normalizes = settings.environment.normalize_observations
         policy = ActorCritic(shape, initial, normalizes_observations=normalizes)
         self.learner = PPO(policy, settings.ppo, seed=seed)
         self._observations = RunningMoments(shape.num_observations)
         self._reward_scaling = RewardScaling(settings.ppo.discount)
-        self._num_batches = 0
-        self._num_episodes = 0
-        self._episodes_learnt = 0
-        self._steps_learnt = 0
-        self._batch_size = _FIRST_EPISODES
+        self._pipeline = Pipeline(
+            learner=self.learner,
+            collector=collector,
+            environment=self.environment,
+            workflow=None,
+            run_seed=seed,
+            lag=settings.collector.lag,
+            counters=Counters(),
+        )
 
     def run(self) -> Iterator[EnvironmentReport]:
-        """Train until the steps are spent, yielding a report after every update."""
-        self._publish()
-        while True:
-            while self._may_submit():
-                self._submit()
-            if self.learner.num_updates == self._num_batches:
-                return
-            yield self._learn()
+        """Train until the steps are spent, yielding a report after every update.
+
+        Raises:
+            EpisodeError: the environment failed.
+            CollectorError: workers died more often than is tolerated.
+        """
+        for learnt in self._pipeline.run(self._next_size, self._learn):
+            self._count(learnt.episodes)
+            yield self._report(learnt)
             if self.is_interrupted():
                 return
 
     def evaluate(self) -> EnvironmentScore:
-        """Score the policy as it is now, taking its most probable actions."""
-        snapshot = self.learner.policy.snapshot(self.learner.num_updates + 1)
+        """Score the policy as it is now, taking its most probable actions: always on the same episodes.
+
+        May be called after any update.
+
+        Raises:
+            EpisodeError: the environment failed.
+            CollectorError: workers died more often than is tolerated.
+        """
+        batch = self._pipeline.counters.batch
+        self._pipeline.counters.batch += 1
         tickets = evaluation_tickets(
             self.environment,
-            snapshot,
+            self._pipeline.begin(),
             run_seed=self._settings.run.seed,
             episodes=range(self._settings.environment.evaluation_episodes),
-            batch=self._num_batches,
+            batch=batch,
             workflow=None,
             greedy=True,
         )
-        returns = evaluate_policy(self._collector, snapshot, tickets).returns()
-        error = returns.std(ddof=1) / np.sqrt(len(returns))
-        return EnvironmentScore(len(returns), float(returns.mean()), float(error))
+        self._collector.submit(tickets)
+        return score_environment(self._collector.collect(batch))
 
-    def _may_submit(self) -> bool:
-        """Whether another batch is wanted, and not further ahead of the learner than the lag."""
-        is_wanted = self._steps_learnt < self._settings.environment.total_steps
-        return is_wanted and self._num_batches <= self.learner.num_updates + self._settings.collector.lag
+    def to_state(self) -> dict[str, Any]:
+        """What `restore` needs beside `to_arrays`, JSON values; valid between two updates."""
+        return {
+            "counters": asdict(self._pipeline.counters),
+            "progress": asdict(self.progress),
+            "pipeline": self._pipeline.to_state(),
+        }
 
-    def _publish(self) -> None:
-        self._collector.publish(self.learner.policy.snapshot(self.learner.num_updates))
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """The learner's state, the snapshots that play the batches in flight, the moments that normalise."""
+        observations, rewards = self._observations.state(), self._reward_scaling.moments.state()
+        return {
+            **self._pipeline.to_arrays(),
+            **{f"{_OBSERVATIONS}{name}": array for name, array in observations.items()},
+            **{f"{_REWARDS}{name}": array for name, array in rewards.items()},
+        }
 
-    def _submit(self) -> None:
-        first, batch = self._num_episodes, self._num_batches
-        self._num_episodes += self._batch_size
-        self._num_batches += 1
-        self._collector.submit(
-            [
-                Ticket(
-                    run_seed=self._settings.run.seed,
-                    stream=Stream.TRAINING_EPISODE,
-                    episode=episode,
-                    environment=self.environment,
-                    version=max(0, batch - self._settings.collector.lag),
-                    batch=batch,
-                )
-                for episode in range(first, self._num_episodes)
-            ]
-        )
+    def restore(self, state: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Go on where another process was cut off, before `run`.
 
-    def _learn(self) -> EnvironmentReport:
-        start = time.monotonic()
-        batch = self.learner.num_updates
-        episodes = self._collector.collect(batch)
-        collected = time.monotonic()
-        policy_lag = batch - episodes.tickets[0].version
-        statistics = self.learner.update(episodes, self._rewards_of(episodes), is_on_policy=policy_lag == 0)
+        Args:
+            state: its `to_state` after an update.
+            arrays: its `to_arrays`.
+
+        Raises:
+            KeyError, RuntimeError, TypeError, ValueError: they are those of something else.
+        """
+        self._pipeline.counters = Counters(**state["counters"])
+        self.progress = EnvironmentProgress(**state["progress"])
+        self._pipeline.restore(state["pipeline"], arrays)
+        self._observations.restore(arrays_with(_OBSERVATIONS, arrays))
+        self._reward_scaling.moments.restore(arrays_with(_REWARDS, arrays))
+
+    def _next_size(self) -> int:
+        is_wanted = self.progress.steps < self._settings.environment.total_steps
+        return self.progress.batch_size if is_wanted else 0
+
+    def _learn(self, episodes: Episodes, policy_lag: int) -> UpdateStatistics:
+        rewards = self._rewards_of(episodes)
+        statistics = self.learner.update(episodes, rewards, is_on_policy=policy_lag == 0)
         self._renew_normalization(episodes)
-        self._publish()
-        self._count(episodes)
-        return EnvironmentReport(
-            update=self.learner.num_updates,
-            episodes=self._episodes_learnt,
-            steps=self._steps_learnt,
-            mean_return=float(episodes.returns().mean()),
-            mean_length=float(episodes.lengths.mean()),
-            collection_seconds=collected - start,
-            update_seconds=time.monotonic() - collected,
-            policy_lag=policy_lag,
-            statistics=statistics,
-        )
+        return statistics
 
     def _rewards_of(self, episodes: Episodes) -> NDArray[np.float32]:
         """What the learner maximises, (N,) float32."""
@@ -206,15 +210,31 @@ class EnvironmentTraining:
             self.learner.policy.set_normalization(self._observations.mean, self._observations.deviation)
 
     def _count(self, episodes: Episodes) -> None:
-        self._episodes_learnt += len(episodes)
-        self._steps_learnt += episodes.num_steps
+        self.progress.episodes += len(episodes)
+        self.progress.steps += episodes.num_steps
         wanted = self._settings.environment.steps_per_update * len(episodes) / episodes.num_steps
-        self._batch_size = max(1, round(wanted))
+        self.progress.batch_size = max(1, round(wanted))
+
+    def _report(self, learnt: Learnt[UpdateStatistics]) -> EnvironmentReport:
+        return EnvironmentReport(
+            **vars(learnt.round),
+            episodes=self.progress.episodes,
+            steps=self.progress.steps,
+            mean_return=float(learnt.episodes.returns().mean()),
+            mean_length=float(learnt.episodes.lengths.mean()),
+            statistics=learnt.outcome,
+        )
 
 
-def _shape_of(environment: EnvironmentSpec, hidden_size: int) -> NetworkShape:
+def shape_of(settings: EnvironmentTrainSettings) -> NetworkShape:
+    """The policy's shape, which the environment is built for.
+
+    Raises:
+        SettingError: the environment cannot be made, or a space of it is not supported.
+    """
+    environment = gymnasium_environment(settings.environment)
     try:
-        return shape_for(environment, hidden_size=hidden_size, has_workflow=False)
+        return shape_for(environment, hidden_size=settings.ppo.hidden_size, has_workflow=False)
     except WorkflowRLError:
         raise
     except Exception as error:

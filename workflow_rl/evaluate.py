@@ -37,6 +37,23 @@ class Score:
     compliance_standard_error: float | None
 
 
+@dataclass(frozen=True)
+class EnvironmentScore:
+    """What a policy earned over a set of episodes of any environment.
+
+    Attributes:
+        episodes: how many.
+        mean_return: undiscounted, in the environment's own reward.
+        standard_error: of that mean.
+        mean_length: in steps.
+    """
+
+    episodes: int
+    mean_return: float
+    standard_error: float
+    mean_length: float
+
+
 def evaluation_tickets(
     environment: EnvironmentSpec,
     snapshot: Snapshot,
@@ -82,17 +99,33 @@ def score(episodes: Episodes, workflow: Workflow, definition: str, *, horizon: i
     return Score(
         episodes=len(returns),
         reward=float(returns.mean()),
-        reward_standard_error=float(returns.std(ddof=1) / np.sqrt(len(returns))),
+        reward_standard_error=_standard_error(returns),
         compliance=compliance_of(judged, definition),
         compliance_standard_error=_compliance_standard_error(judged, definition),
     )
+
+
+def score_environment(episodes: Episodes) -> EnvironmentScore:
+    """Score played episodes, at least two, of any environment."""
+    returns = episodes.returns()
+    return EnvironmentScore(
+        episodes=len(returns),
+        mean_return=float(returns.mean()),
+        standard_error=_standard_error(returns),
+        mean_length=float(episodes.lengths.mean()),
+    )
+
+
+def _standard_error(values: NDArray[np.float64]) -> float:
+    """Of the mean of independent values (E,)."""
+    return float(values.std(ddof=1) / np.sqrt(len(values)))
 
 
 def _compliance_standard_error(judged: list[NDArray[np.int8]], definition: str) -> float | None:
     """Standard error of `compliance_of`: of a mean of the episodes' rates, or of a pooled rate."""
     if definition == "any-session":
         rates = np.array([compliance_of([j], definition) for j in judged], np.float64)
-        return float(rates.std(ddof=1) / np.sqrt(len(rates)))
+        return _standard_error(rates)
     return _ratio_standard_error(judged)
 
 

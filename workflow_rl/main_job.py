@@ -9,35 +9,27 @@ with the same weights and logs as one that was never stopped (`checkpoint` says 
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, Self
 
-from numpy.typing import NDArray
-
-from workflow_rl.checkpoint import Checkpoint, save_checkpoint
+from workflow_rl.checkpoint import Checkpoint
 from workflow_rl.collectors import Collector
 from workflow_rl.environments import cage2_environment, describe
-from workflow_rl.episode import Snapshot
-from workflow_rl.errors import CollectorError, EpisodeError, PolicyFileError, RunDirectoryError
+from workflow_rl.errors import CollectorError, EpisodeError, PolicyFileError
 from workflow_rl.evaluate import Score, evaluate_policy, evaluation_tickets, score
 from workflow_rl.interruption import Interruption
+from workflow_rl.pipeline import Counters
 from workflow_rl.policy import ActorCritic, load_policy, policy_digest, policy_to_bytes
 from workflow_rl.ppo import PPO
-from workflow_rl.retry_log import RetryLog
 from workflow_rl.rollout import shape_for
 from workflow_rl.run_log import SEARCH_LOG, SUMMARY, TRAINING_LOG, RunDirectory
+from workflow_rl.run_record import RunRecord
 from workflow_rl.search import OrderResult, OrderSearch, Suggestion
 from workflow_rl.seeding import Stream, generator
 from workflow_rl.settings import TrainSettings
-from workflow_rl.train import Counters, OrderProgress, OrderTraining, UpdateReport
+from workflow_rl.train import OrderTraining, UpdateReport
 from workflow_rl.workflow import Workflow
-
-_LEARNER = "learner."
-_SNAPSHOT = "snapshot."
-"""What the names of a checkpoint's arrays begin with."""
 
 
 class Display(Protocol):
@@ -60,57 +52,20 @@ class TrainedPolicy:
 
 
 @dataclass
-class _Clock:
-    """Where the time went, over all sittings of a run."""
-
-    wall_seconds: float = 0.0
-    collection_seconds: float = 0.0
-    update_seconds: float = 0.0
-    evaluation_seconds: float = 0.0
-    cold_seconds: float | None = None
-    cold_episodes: int = 0
-    warm_seconds: float = 0.0
-    warm_episodes: int = 0
-    round_seconds: float = 0.0
-    playing_seconds: float = 0.0
-
-    def count(self, report: UpdateReport, seconds_since_launch: float) -> None:
-        """Add one update. The first batch of a run is the cold one: it includes start-up."""
-        self.collection_seconds += report.collection_seconds
-        self.update_seconds += report.update_seconds
-        self.round_seconds += report.round_seconds
-        self.playing_seconds += report.playing_seconds
-        if self.cold_seconds is None:
-            self.cold_seconds = seconds_since_launch
-            self.cold_episodes = report.batch_size
-        else:
-            self.warm_seconds += report.round_seconds
-            self.warm_episodes += report.batch_size
-
-
-@dataclass
 class _Progress:
     """What a resumed run needs to know beside the order in training."""
 
     search: OrderSearch
     counters: Counters = field(default_factory=Counters)
-    clock: _Clock = field(default_factory=_Clock)
     policies: list[TrainedPolicy] = field(default_factory=list)
-    training_rows: int = 0
-    search_rows: int = 0
     num_learnt: int = 0
-    retries: int = 0
 
     def to_state(self) -> dict[str, Any]:
         return {
             "search": self.search.to_state(),
             "counters": asdict(self.counters),
-            "clock": asdict(self.clock),
             "policies": [asdict(policy) for policy in self.policies],
-            "training_rows": self.training_rows,
-            "search_rows": self.search_rows,
             "num_learnt": self.num_learnt,
-            "retries": self.retries,
         }
 
     @classmethod
@@ -118,12 +73,8 @@ class _Progress:
         return cls(
             search=OrderSearch.from_state(state["search"]),
             counters=Counters(**state["counters"]),
-            clock=_Clock(**state["clock"]),
             policies=[TrainedPolicy(**policy) for policy in state["policies"]],
-            training_rows=state["training_rows"],
-            search_rows=state["search_rows"],
             num_learnt=state["num_learnt"],
-            retries=state["retries"],
         )
 
 
@@ -136,12 +87,7 @@ class _Order:
 
     def to_state(self) -> dict[str, Any]:
         suggestion = {**asdict(self.suggestion), "workflow": str(self.suggestion.workflow)}
-        return {"suggestion": suggestion, "progress": asdict(self.training.progress)}
-
-    def to_arrays(self) -> dict[str, NDArray[Any]]:
-        learner = {f"{_LEARNER}{name}": array for name, array in self.training.learner.state().items()}
-        snapshots = self.training.snapshots_in_flight.items()
-        return learner | {f"{_SNAPSHOT}{version}": snapshot.parameters for version, snapshot in snapshots}
+        return {"suggestion": suggestion, "training": self.training.to_state()}
 
 
 class MainJob:
@@ -176,18 +122,13 @@ class MainJob:
         self._collector = collector
         self._display = display
         self._interruption = interruption
-        self._launched = launched
         self._environment = cage2_environment(settings.simulator)
         self._shape = shape_for(self._environment, hidden_size=settings.ppo.hidden_size, has_workflow=True)
         self._checkpoint = checkpoint
-        self._checkpoint_time = time.monotonic()
+        self._record = RunRecord(directory, collector, settings, launched, checkpoint)
         self._progress = self._initial_progress()
-        self._seconds_before = self._progress.clock.wall_seconds
-        self._retries_before = self._progress.retries
-        self._retry_log = RetryLog(directory, collector)
         self._check_policies()
-        directory.cut_log(TRAINING_LOG, self._progress.training_rows)
-        directory.cut_log(SEARCH_LOG, self._progress.search_rows)
+        self._record.cut_logs(TRAINING_LOG, SEARCH_LOG)
 
     def run(self) -> dict[str, Any]:
         """Spend the budget, or stop when interrupted.
@@ -199,13 +140,11 @@ class MainJob:
             EpisodeError: an environment failed.
             CollectorError: workers died more often than is tolerated.
         """
-        try:
+        with self._record.keeping_retries():
             if (resumed := self._resumed_order()) is not None:
                 self._train(*resumed)
             while not self._interruption.is_requested and self._remaining_episodes() > 0:
                 self._train(*self._next_order())
-        finally:
-            self._retry_log.update()
         summary = self._summary()
         self._directory.write_json(SUMMARY, summary)
         return summary
@@ -213,7 +152,7 @@ class MainJob:
     def _initial_progress(self) -> _Progress:
         if self._checkpoint is None:
             return _Progress(OrderSearch(seed=self._settings.run.seed, beta=self._settings.search.ucb_beta))
-        with self._version_errors():
+        with self._record.version_errors():
             return _Progress.from_state(self._checkpoint.state)
 
     def _check_policies(self) -> None:
@@ -223,25 +162,10 @@ class MainJob:
             if policy_digest(load_policy(file)[0]) != policy.sha256:
                 raise PolicyFileError(f"{file} is damaged: its weights are not those that the run stored")
 
-    @contextmanager
-    def _version_errors(self) -> Iterator[None]:
-        """A checkpoint is only read if it is whole, so what does not fit comes from another version."""
-        try:
-            yield
-        except (KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise RunDirectoryError(
-                f"the checkpoint in {self._directory.path} is of another version: {error!r}"
-            ) from error
-
     def _save(self, order: _Order | None) -> None:
         """Write a checkpoint; valid between two updates of an order, or with `None` between two orders."""
-        progress = self._progress
-        progress.clock.wall_seconds = self._wall_seconds()
-        progress.retries = self._retries_before + self._collector.retries
-        state = {**progress.to_state(), "order": None if order is None else order.to_state()}
-        self._directory.flush()  # it tells how many rows the logs have
-        save_checkpoint(self._directory, Checkpoint(state, {} if order is None else order.to_arrays()))
-        self._checkpoint_time = time.monotonic()
+        state = {**self._progress.to_state(), "order": None if order is None else order.to_state()}
+        self._record.save(state, {} if order is None else order.training.to_arrays())
 
     def _remaining_episodes(self) -> int:
         return self._settings.search.total_episodes - self._progress.counters.episode
@@ -251,7 +175,7 @@ class MainJob:
         try:
             for report in reports:
                 self._log_update(report)
-                if time.monotonic() - self._checkpoint_time >= self._settings.checkpoints.checkpoint_seconds:
+                if self._record.is_checkpoint_due:
                     self._save(order)
         except (CollectorError, EpisodeError):
             self._save(order)
@@ -278,17 +202,12 @@ class MainJob:
         checkpoint = self._checkpoint
         if checkpoint is None or checkpoint.state["order"] is None:
             return None
-        with self._version_errors():
+        with self._record.version_errors():
             state = checkpoint.state["order"]
             workflow = Workflow.parse(state["suggestion"]["workflow"])
             training = self._training(workflow, ActorCritic(self._shape))
-            training.learner.restore(_with_prefix(_LEARNER, checkpoint.arrays))
-            snapshots = {
-                int(version): Snapshot(int(version), self._shape, parameters)
-                for version, parameters in _with_prefix(_SNAPSHOT, checkpoint.arrays).items()
-            }
             order = _Order(Suggestion(**{**state["suggestion"], "workflow": workflow}), training)
-            return order, training.resume(OrderProgress(**state["progress"]), snapshots)
+            return order, training.resume(state["training"], checkpoint.arrays)
 
     def _training(self, workflow: Workflow, policy: ActorCritic) -> OrderTraining:
         settings = self._settings
@@ -319,12 +238,9 @@ class MainJob:
         return load_policy(self._directory.path / trained[-1].file)[0]
 
     def _log_update(self, report: UpdateReport) -> None:
-        progress = self._progress
-        progress.clock.count(report, time.monotonic() - self._launched)
-        progress.training_rows += 1
-        self._retry_log.update()
-        progress.num_learnt = report.total_episodes
-        self._directory.append_row(
+        self._progress.num_learnt = report.total_episodes
+        self._record.count_round(report)
+        self._record.append_row(
             TRAINING_LOG,
             {
                 "workflow_id": report.workflow.index,
@@ -350,12 +266,7 @@ class MainJob:
                 "compliance/rate": report.compliance,
                 "compliance/fixes_per_episode": report.fixes_per_episode,
                 "speed/episodes_per_second": report.episodes_per_second,
-                "speed/collection_seconds": report.collection_seconds,
-                "speed/update_seconds": report.update_seconds,
-                "speed/learner_idle_fraction": report.collection_seconds / report.round_seconds,
-                "speed/worker_busy_fraction": self._busy_fraction(
-                    report.playing_seconds, report.round_seconds
-                ),
+                **self._record.speed_scalars(report),
                 **{f"ppo/{name}": value for name, value in asdict(report.statistics).items()},
             },
             step=report.total_episodes,
@@ -363,7 +274,6 @@ class MainJob:
         self._display.show_update(report)
 
     def _evaluate(self, policy: ActorCritic, workflow: Workflow) -> Score:
-        start = time.monotonic()
         counters, settings = self._progress.counters, self._settings
         snapshot = policy.snapshot(counters.version)
         first = counters.evaluation_episode
@@ -378,8 +288,8 @@ class MainJob:
         counters.version += 1
         counters.batch += 1
         counters.evaluation_episode += len(tickets)
-        episodes = evaluate_policy(self._collector, snapshot, tickets)
-        self._progress.clock.evaluation_seconds += time.monotonic() - start
+        with self._record.evaluating():
+            episodes = evaluate_policy(self._collector, snapshot, tickets)
         return score(episodes, workflow, settings.alignment.compliance)
 
     def _finish_order(
@@ -401,8 +311,7 @@ class MainJob:
                 met_threshold=met_threshold,
             )
         )
-        progress.search_rows += 1
-        self._directory.append_row(
+        self._record.append_row(
             SEARCH_LOG,
             {
                 "iteration": trial,
@@ -434,34 +343,15 @@ class MainJob:
         self._directory.write_bytes(file, policy_to_bytes(policy, metadata))
         return TrainedPolicy(str(workflow), file, policy_digest(policy))
 
-    def _wall_seconds(self) -> float:
-        return self._seconds_before + time.monotonic() - self._launched
-
-    def _busy_fraction(self, playing_seconds: float, round_seconds: float) -> float | None:
-        """Share of the players' time in which they played.
-
-        Of a single round it may exceed 1, since part of the batch was played in rounds before it.
-        """
-        return _rate(playing_seconds, round_seconds * self._settings.collector.num_players)
-
     def _summary(self) -> dict[str, Any]:
-        progress, clock = self._progress, self._progress.clock
+        progress = self._progress
         best = progress.search.best()
         digests = "".join(policy.sha256 for policy in progress.policies)
         return {
             "episodes": progress.num_learnt,
             "evaluation_episodes": progress.counters.evaluation_episode,
             "is_complete": not self._interruption.is_requested,
-            "wall_seconds": self._wall_seconds(),
-            "cold_episodes_per_second": _rate(clock.cold_episodes, clock.cold_seconds),
-            "warm_episodes_per_second": _rate(clock.warm_episodes, clock.warm_seconds),
-            "collection_seconds": clock.collection_seconds,
-            "update_seconds": clock.update_seconds,
-            "evaluation_seconds": clock.evaluation_seconds,
-            "learner_idle_fraction": _rate(clock.collection_seconds, clock.round_seconds),
-            "worker_busy_fraction": self._busy_fraction(clock.playing_seconds, clock.round_seconds),
-            "retries": self._retries_before + self._collector.retries,
-            "retries_by_cause": self._retry_log.count_by_cause(),
+            **self._record.summary(),
             "simulator": describe(self._environment),
             "best_workflow": None if best is None else str(best.workflow),
             "best_reward": None if best is None else best.reward,
@@ -474,12 +364,3 @@ class MainJob:
             "policies": [asdict(policy) for policy in progress.policies],
             "weights_sha256": hashlib.sha256(digests.encode()).hexdigest(),
         }
-
-
-def _with_prefix(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """The arrays whose names begin with the prefix, by the rest of their names."""
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-
-
-def _rate(count: float, seconds: float | None) -> float | None:
-    return count / seconds if seconds else None

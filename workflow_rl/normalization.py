@@ -7,6 +7,9 @@ applies them without knowing. Rewards: only the learner sees them scaled.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,6 +40,24 @@ class RunningMoments:
         self.mean = self.mean + shift * len(values) / count
         self._count = count
 
+    def state(self) -> dict[str, NDArray[Any]]:
+        """All that later rows depend on."""
+        return {
+            "mean": self.mean.copy(),
+            "count": np.array(self._count),
+            "square_sum": self._square_sum.copy(),
+        }
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Go on from what `state` returned, to the last bit.
+
+        Raises:
+            KeyError, ValueError: it is the state of something else.
+        """
+        self.mean[:] = state["mean"]
+        self._square_sum[:] = state["square_sum"]
+        self._count = int(state["count"])
+
     @property
     def deviation(self) -> NDArray[np.float64]:
         """Standard deviation, (O,), at least 1e-4."""
@@ -52,17 +73,20 @@ class RewardScaling:
 
     Args:
         discount: gamma of that sum.
+
+    Attributes:
+        moments: of that sum, over all steps so far.
     """
 
     def __init__(self, discount: float) -> None:
         self._discount = discount
-        self._moments = RunningMoments(1)
+        self.moments = RunningMoments(1)
 
     def scale(self, batch: Episodes) -> NDArray[np.float32]:
         """The rewards of a batch, (N,) float32, after counting it."""
         sums = _discounted_sums(batch.rewards, batch.lengths, self._discount)
-        self._moments.add(sums[:, None])
-        return batch.rewards / np.float32(self._moments.deviation[0])
+        self.moments.add(sums[:, None])
+        return batch.rewards / np.float32(self.moments.deviation[0])
 
 
 @compiled

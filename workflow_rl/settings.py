@@ -25,10 +25,11 @@ def _setting(
     maximum: float | None = None,
     above: float | None = None,
     choices: tuple[str, ...] = (),
+    alters_results: bool = True,
 ) -> Any:
-    """A dataclass field that knows its help text and what values it allows."""
+    """A dataclass field that knows its help text, what values it allows, and whether weights depend on it."""
     allowed = {"minimum": minimum, "maximum": maximum, "above": above, "choices": choices}
-    return field(default=default, metadata={"help": help, **allowed})
+    return field(default=default, metadata={"help": help, "alters_results": alters_results, **allowed})
 
 
 @dataclass(frozen=True)
@@ -246,8 +247,9 @@ class CollectorSettings(_Group):
         "executor: worker processes that play whole episodes on their own. "
         "sequential: one environment in this process.",
         choices=("executor", "sequential"),
+        alters_results=False,
     )
-    n_workers: int = _setting(100, "Worker processes.", minimum=1)
+    n_workers: int = _setting(100, "Worker processes.", minimum=1, alters_results=False)
     lag: int = _setting(
         1,
         "Updates by which the policy that plays may be behind the learner; 0 is strictly on-policy.",
@@ -258,6 +260,7 @@ class CollectorSettings(_Group):
         "Seconds after which an episode in a worker counts as hanging: the worker is killed and the episode "
         "played again; default never.",
         above=0.0,
+        alters_results=False,
     )
 
     @property
@@ -282,6 +285,7 @@ class RunSettings(_Group):
         None,
         "Draw who does what when to this file, for ui.perfetto.dev: a row per worker, a slice per episode, "
         "the learner's waits and updates. About 200 bytes an episode.",
+        alters_results=False,
     )
 
 
@@ -293,9 +297,10 @@ class CheckpointSettings(_Group):
 
     checkpoint_seconds: float = _setting(
         10.0,
-        "Time after which the next update is followed by a checkpoint. The end of an order and Ctrl-C are "
+        "Time after which the next update is followed by a checkpoint. The end of a training and Ctrl-C are "
         "always followed by one.",
         minimum=0.0,
+        alters_results=False,
     )
 
 
@@ -347,6 +352,12 @@ class _AllSettings:
         return {item.name: hints[item.name] for item in fields(cls)}  # type: ignore[arg-type]
 
     @classmethod
+    def names(cls, *, altering_results: bool = True) -> set[str]:
+        """The names of all settings, or of those that do not alter what comes of a run."""
+        items = [item for group in cls.groups().values() for item in fields(group)]
+        return {item.name for item in items if altering_results or not item.metadata["alters_results"]}
+
+    @classmethod
     def from_flat(cls, values: Mapping[str, Any]) -> Self:
         """Build all groups from one mapping of setting names to values; missing names take their defaults.
 
@@ -355,7 +366,7 @@ class _AllSettings:
         Raises:
             SettingError: a name is unknown or a value is not allowed.
         """
-        known = {item.name for group in cls.groups().values() for item in fields(group)}
+        known = cls.names()
         if unknown := sorted(set(values) - known):
             raise SettingError(
                 f"unknown setting {unknown[0]!r}; workflow-rl {cls.command} --help lists them all"
@@ -405,6 +416,7 @@ class EnvironmentTrainSettings(_AllSettings):
     ppo: PPOSettings = PPOSettings()
     collector: CollectorSettings = CollectorSettings()
     run: RunSettings = RunSettings()
+    checkpoints: CheckpointSettings = CheckpointSettings()
 
 
 def _from_json(group: type[_Group], item: dataclasses.Field[Any], values: Mapping[str, Any]) -> Any:

@@ -1,43 +1,26 @@
-"""The pipeline that trains one order: collect, update, publish, with a fixed lag and no barrier.
+"""The training of one order: the pipeline, with batches judged by the order's workflow.
 
-    batch u      holds the next `episodes_per_update` episodes, all of them, in index order
-    played with  the snapshot after max(0, u - lag) updates
-
-Both are arithmetic, so which policy plays which episode never depends on timing. At lag 0 workers wait for
-the learner; at lag 1 they play batch u + 1 while the learner updates on batch u. When training is to end, the
-batches already handed out are still learnt from: nothing that was played is dropped. For the same reason a
-batch that was in flight when a run was cut off can be handed out again, the same to the last bit.
+An order is trained for a number of episodes, in batches of `episodes_per_update`; the last one may be
+smaller. It ends sooner when the order is learnt or no longer gets better.
 """
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from itertools import groupby
-from typing import Self
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from workflow_rl.alignment import FixCounts, alignment_reward, compliance_of, judge_fixes
 from workflow_rl.collectors import Collector
-from workflow_rl.episode import EnvironmentSpec, Episodes, Snapshot, Ticket
+from workflow_rl.episode import EnvironmentSpec, Episodes
+from workflow_rl.pipeline import Counters, Learnt, Pipeline, Round
 from workflow_rl.ppo import PPO, UpdateStatistics
-from workflow_rl.seeding import Stream
 from workflow_rl.settings import AlignmentSettings, SearchSettings, TrainSettings
 from workflow_rl.workflow import Workflow
-
-
-@dataclass
-class Counters:
-    """Numbers that a run hands out once each, over all its orders."""
-
-    episode: int = 0
-    evaluation_episode: int = 0
-    batch: int = 0
-    version: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,42 +58,28 @@ def judge(episodes: Episodes, workflow: Workflow, settings: AlignmentSettings) -
     )
 
 
-@dataclass(frozen=True)
-class UpdateReport:
+@dataclass(frozen=True, kw_only=True)
+class UpdateReport(Round):
     """One update, for logs and displays.
 
     Attributes:
         workflow: the order in training.
-        update: number of updates of this order, from 1.
         episodes: training episodes of this order so far.
         total_episodes: training episodes of the run so far.
         env_reward: mean return of the batch in the simulator's own reward.
         alignment_reward: mean alignment return of the batch.
         compliance: of the batch, `None` without a fix to judge.
         fixes_per_episode: mean number of fixes.
-        collection_seconds: time the learner waited for the batch.
-        update_seconds: time of the update.
-        round_seconds: from the end of the last update (of the start of training) to the end of this one.
-        playing_seconds: that workers played the batch's episodes, summed over workers.
-        batch_size: episodes of the batch.
-        policy_lag: updates between the policy that played and the one that learnt.
         statistics: of PPO.
     """
 
     workflow: Workflow
-    update: int
     episodes: int
     total_episodes: int
     env_reward: float
     alignment_reward: float
     compliance: float | None
     fixes_per_episode: float
-    collection_seconds: float
-    update_seconds: float
-    round_seconds: float
-    playing_seconds: float
-    batch_size: int
-    policy_lag: int
     statistics: UpdateStatistics
 
     @property
@@ -128,15 +97,9 @@ class UpdateReport:
 class OrderProgress:
     """How far the training of an order has come; whole numbers and rewards, so that JSON holds it exactly.
 
-    Which episodes a batch of the order holds and which policy plays them follows from these numbers alone.
-
     Attributes:
         num_episodes: the budget of the order.
         first_episode: number of its first training episode.
-        first_batch: number of its first batch.
-        first_version: version of the policy it starts with.
-        num_submitted: batches handed out so far.
-        num_learnt: batches learnt from so far; those between the two numbers are in flight.
         best_reward: of the batches learnt from, in what the learner maximises; `None` before the first.
         updates_since_best: updates without a better batch.
         is_ending: whether no more batches are to be handed out.
@@ -144,10 +107,6 @@ class OrderProgress:
 
     num_episodes: int
     first_episode: int
-    first_batch: int
-    first_version: int
-    num_submitted: int = 0
-    num_learnt: int = 0
     best_reward: float | None = None
     updates_since_best: int = 0
     is_ending: bool = False
@@ -155,16 +114,10 @@ class OrderProgress:
     @classmethod
     def start(cls, num_episodes: int, counters: Counters) -> Self:
         """The progress of an order that begins where the run is now."""
-        return cls(num_episodes, counters.episode, counters.batch, counters.version)
-
-    @property
-    def in_flight(self) -> range:
-        """The order's batches that were handed out and not learnt from, counted from 0."""
-        return range(self.num_learnt, self.num_submitted)
+        return cls(num_episodes, counters.episode)
 
     def count_update(self, report: UpdateReport, settings: SearchSettings) -> None:
         """Take in one more update; see whether training ends before the episodes are spent."""
-        self.num_learnt += 1
         self.updates_since_best += 1
         if report.total_reward > (-math.inf if self.best_reward is None else self.best_reward):
             self.best_reward = report.total_reward
@@ -190,8 +143,7 @@ class OrderTraining:
         collector: plays the episodes.
         counters: of the run, advanced in place.
         is_interrupted: asked after every update; true ends training at once.
-        progress: how far it has come; with `snapshots_in_flight`, the learner and the counters it is, between
-            updates, all that `resume` needs.
+        progress: how far it has come.
     """
 
     workflow: Workflow
@@ -202,129 +154,76 @@ class OrderTraining:
     counters: Counters
     is_interrupted: Callable[[], bool]
     progress: OrderProgress = field(init=False)
-    _snapshots: dict[int, Snapshot] = field(default_factory=dict, init=False)
+    _pipeline: Pipeline = field(init=False)
 
-    @property
-    def snapshots_in_flight(self) -> dict[int, Snapshot]:
-        """Those that play the batches in flight, by version."""
-        return {version: self._snapshots[version] for version in self._versions_in_flight}
+    def __post_init__(self) -> None:
+        self._pipeline = Pipeline(
+            learner=self.learner,
+            collector=self.collector,
+            environment=self.environment,
+            workflow=self.workflow.index,
+            run_seed=self.settings.run.seed,
+            lag=self.settings.collector.lag,
+            counters=self.counters,
+        )
 
-    def run(self, num_episodes: int) -> Iterable[UpdateReport]:
+    def run(self, num_episodes: int) -> Iterator[UpdateReport]:
         """Train for at most `num_episodes` episodes, yielding a report after every update."""
         self.progress = OrderProgress.start(num_episodes, self.counters)
         return self._updates()
 
-    def resume(self, progress: OrderProgress, snapshots: Mapping[int, Snapshot]) -> Iterable[UpdateReport]:
-        """Go on where another process was cut off: its batches in flight are handed out again, as they were.
+    def resume(self, state: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Iterator[UpdateReport]:
+        """Go on where another process was cut off.
 
         Args:
-            progress: its `progress` after an update; the learner and the counters are those of that moment.
-            snapshots: its `snapshots_in_flight`.
+            state: its `to_state` after an update; the counters are those of that moment.
+            arrays: its `to_arrays`.
+
+        Raises:
+            KeyError, RuntimeError, TypeError, ValueError: they are those of something else.
         """
-        self.progress = progress
-        self._snapshots = dict(snapshots)
+        self.progress = OrderProgress(**state["progress"])
+        self._pipeline.restore(state["pipeline"], arrays)
         return self._updates()
 
-    def _updates(self) -> Iterable[UpdateReport]:
-        progress = self.progress
-        lag = self.settings.collector.lag
-        self._hand_out_again()
-        round_start = time.monotonic()
-        while True:
-            limit = min(progress.num_learnt + lag + 1, self._num_batches)
-            while not progress.is_ending and progress.num_submitted < limit:
-                self._submit(progress.num_submitted)
-                progress.num_submitted += 1
-            if not progress.in_flight:
-                return
-            report = self._learn(progress.num_learnt, round_start=round_start)
-            round_start = time.monotonic()
-            progress.count_update(report, self.settings.search)
-            self._publish()
+    def to_state(self) -> dict[str, Any]:
+        """What `resume` needs beside the counters and `to_arrays`, JSON values; valid between two updates."""
+        return {"progress": asdict(self.progress), "pipeline": self._pipeline.to_state()}
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """The learner's state, and the snapshots that play the batches in flight."""
+        return self._pipeline.to_arrays()
+
+    def _updates(self) -> Iterator[UpdateReport]:
+        for learnt in self._pipeline.run(self._next_size, self._learn):
+            report = self._report(learnt)
+            self.progress.count_update(report, self.settings.search)
             yield report
             if self.is_interrupted():
                 return
 
-    def _hand_out_again(self) -> None:
-        """Publish and submit what was in flight, if anything was, and publish the policy as it is now."""
-        for version, batches in groupby(self.progress.in_flight, key=self._version_playing):
-            self.collector.publish(self._snapshots[version])
-            for index in batches:
-                self._submit(index)
-        if self._version not in self._versions_in_flight:
-            self._publish()
+    def _next_size(self) -> int:
+        if self.progress.is_ending:
+            return 0
+        left = self.progress.first_episode + self.progress.num_episodes - self.counters.episode
+        return min(self.settings.search.episodes_per_update, left)
 
-    @property
-    def _num_batches(self) -> int:
-        return math.ceil(self.progress.num_episodes / self.settings.search.episodes_per_update)
-
-    @property
-    def _version(self) -> int:
-        """Of the learner's policy as it is now."""
-        return self.progress.first_version + self.progress.num_learnt
-
-    def _version_playing(self, index: int) -> int:
-        """The version that plays one of the order's batches."""
-        return self.progress.first_version + max(0, index - self.settings.collector.lag)
-
-    @property
-    def _versions_in_flight(self) -> set[int]:
-        return {self._version_playing(index) for index in self.progress.in_flight}
-
-    def _publish(self) -> None:
-        snapshot = self.learner.policy.snapshot(self._version)
-        self._snapshots = {**self.snapshots_in_flight, snapshot.version: snapshot}
-        self.counters.version = snapshot.version + 1
-        self.collector.publish(snapshot)
-
-    def _submit(self, index: int) -> None:
-        """Hand out one of the order's batches; the last one may be smaller than the others."""
-        per_update = self.settings.search.episodes_per_update
-        first = self.progress.first_episode + index * per_update
-        end = self.progress.first_episode + min((index + 1) * per_update, self.progress.num_episodes)
-        batch = self.progress.first_batch + index
-        self.counters.episode = end
-        self.counters.batch = batch + 1
-        self.collector.submit(
-            [
-                Ticket(
-                    run_seed=self.settings.run.seed,
-                    stream=Stream.TRAINING_EPISODE,
-                    episode=episode,
-                    environment=self.environment,
-                    version=self._version_playing(index),
-                    batch=batch,
-                    workflow=self.workflow.index,
-                )
-                for episode in range(first, end)
-            ]
-        )
-
-    def _learn(self, index: int, *, round_start: float) -> UpdateReport:
-        start = time.monotonic()
-        episodes = self.collector.collect(self.progress.first_batch + index)
-        collected = time.monotonic()
-        policy_lag = self._version - self._version_playing(index)
+    def _learn(self, episodes: Episodes, policy_lag: int) -> tuple[Judgement, UpdateStatistics]:
         judgement = judge(episodes, self.workflow, self.settings.alignment)
-        statistics = self.learner.update(
-            episodes, episodes.rewards + judgement.alignment_rewards, is_on_policy=policy_lag == 0
-        )
-        end = time.monotonic()
-        total_episodes = episodes.tickets[-1].episode + 1
+        rewards = episodes.rewards + judgement.alignment_rewards
+        return judgement, self.learner.update(episodes, rewards, is_on_policy=policy_lag == 0)
+
+    def _report(self, learnt: Learnt[tuple[Judgement, UpdateStatistics]]) -> UpdateReport:
+        judgement, statistics = learnt.outcome
+        total_episodes = learnt.episodes.tickets[-1].episode + 1
         return UpdateReport(
+            **vars(learnt.round),
             workflow=self.workflow,
-            update=self.learner.num_updates,
             episodes=total_episodes - self.progress.first_episode,
             total_episodes=total_episodes,
             env_reward=float(judgement.env_returns.mean()),
             alignment_reward=float(judgement.alignment_returns.mean()),
             compliance=judgement.compliance,
             fixes_per_episode=judgement.fixes_per_episode,
-            collection_seconds=collected - start,
-            update_seconds=end - collected,
-            round_seconds=end - round_start,
-            playing_seconds=float(episodes.seconds.sum(dtype=np.float64)),
-            batch_size=len(episodes),
-            policy_lag=policy_lag,
             statistics=statistics,
         )
