@@ -135,7 +135,7 @@ class Player:
             yield
         except WorkflowRLError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # `sys.exit` in an environment is not to end the learner
             self._environments.pop(ticket.environment, None)  # it may be in any state now: build it anew
             raise EpisodeError(
                 f"{ticket.environment.id} raised {type(error).__name__}: {error} while playing {ticket}",

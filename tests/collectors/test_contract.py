@@ -5,6 +5,7 @@ A new collector is one more entry in `COLLECTORS`, and in `ASYNCHRONOUS` if its 
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -25,8 +26,13 @@ COLLECTORS: dict[str, Maker] = {
     "sequential": SequentialCollector,
     "executor-1": partial(ExecutorCollector, 1),
     "executor-4": partial(ExecutorCollector, 4),
+    "threads-1": partial(ExecutorCollector, 1, executor="thread"),
+    "threads-4": partial(ExecutorCollector, 4, executor="thread"),
 }
-ASYNCHRONOUS: dict[str, Maker] = {"executor": partial(ExecutorCollector, 2)}
+ASYNCHRONOUS: dict[str, Maker] = {
+    "executor": partial(ExecutorCollector, 2),
+    "threads": partial(ExecutorCollector, 2, executor="thread"),
+}
 
 
 @pytest.fixture(params=COLLECTORS)
@@ -137,6 +143,7 @@ def test_close_may_be_called_twice_and_ends_everything(make_collector: Maker) ->
     collector.submit(tickets(range(4, 8), batch=1))
     collector.close()
     collector.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("workflow_rl-")]
     with pytest.raises(RuntimeError, match="submit after close"):
         collector.submit(tickets([8], batch=2))
 
@@ -189,9 +196,9 @@ def test_all_workers_play(make_asynchronous: Maker) -> None:
     assert len(set(episodes.worker.tolist())) == 2
 
 
-def test_close_does_not_wait_for_an_episode_that_hangs(make_asynchronous: Maker) -> None:
+def test_close_does_not_wait_for_a_process_that_hangs() -> None:
     hanging = specification("Uneven", step_seconds=3600.0)
-    with make_asynchronous() as collector:
+    with ExecutorCollector(2) as collector:
         play(collector, tickets([0, 1]))
         collector.submit(tickets([2, 3], batch=1, environment=hanging))
         time.sleep(0.5)
@@ -199,15 +206,15 @@ def test_close_does_not_wait_for_an_episode_that_hangs(make_asynchronous: Maker)
     assert time.monotonic() - asked < 3.0
 
 
-def test_snapshots_are_kept_as_long_as_a_ticket_names_them(
-    make_asynchronous: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_snapshot_files_are_kept_as_long_as_a_ticket_names_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(snapshot_directory, "_MEMORY", tmp_path)
 
     def versions() -> set[str]:
         return {file.stem for file in tmp_path.glob("*/*.*")}
 
-    with make_asynchronous() as collector:
+    with ExecutorCollector(2) as collector:
         collector.publish(snapshot(0))
         collector.submit(tickets([0, 1], batch=0, version=0))
         collector.publish(snapshot(1))

@@ -22,6 +22,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from workflow_rl.collectors.attempts import Attempts, Cause, Failure
+from workflow_rl.collectors.interface import Inbox
 from workflow_rl.collectors.worker_pool import (
     Call,
     CallEnded,
@@ -30,7 +31,7 @@ from workflow_rl.collectors.worker_pool import (
     failure_of_exception,
     join,
 )
-from workflow_rl.episode import Episodes, Ticket
+from workflow_rl.episode import Ticket
 from workflow_rl.errors import CollectorError, EpisodeError, WorkflowRLError
 from workflow_rl.fork_server import worker_context
 
@@ -39,8 +40,6 @@ _MAX_USELESS_POOLS = 3
 that kill the workers then, and a fourth pool would not fare better."""
 
 _CHECKS_PER_TIMEOUT = 10
-
-Inbox = SimpleQueue[Episodes | WorkflowRLError]
 
 
 class Dispatcher:

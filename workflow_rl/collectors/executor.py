@@ -1,4 +1,4 @@
-"""Barrier-free collection on `concurrent.futures.ProcessPoolExecutor`.
+"""Barrier-free collection on the executors of `concurrent.futures`: in processes, or in threads.
 
     learner process                                    worker processes (forkserver)
     submit(tickets) -> chunks -> dispatcher  --------> play(chunk): simulate, infer, sample, record
@@ -11,24 +11,30 @@ step, nor at an update (the training loop submits batch u + lag before it collec
 An episode is a pure function of its ticket, so a worker that is lost costs nothing but time: its tickets are
 played again (`dispatcher`). The executor's other workers are lost with it, so the workers are spread over
 several executors.
+
+Threads (`thread_pool`) take the place of everything right of the learner's process in this picture. They
+suit environments that release the interpreter lock and never crash, as the native simulator does.
 """
 
 from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from queue import SimpleQueue
 
 from workflow_rl.closing import Closing
 from workflow_rl.collectors.attempts import Retry
-from workflow_rl.collectors.dispatcher import Dispatcher, Inbox
+from workflow_rl.collectors.dispatcher import Dispatcher
+from workflow_rl.collectors.interface import Crew, Inbox, Snapshots
 from workflow_rl.collectors.snapshot_directory import SnapshotDirectory
+from workflow_rl.collectors.thread_pool import SnapshotShelf, ThreadPool
 from workflow_rl.environments import POLICY_PRELOAD
 from workflow_rl.episode import Episodes, Snapshot, Ticket
-from workflow_rl.errors import WorkflowRLError
+from workflow_rl.errors import SettingError, WorkflowRLError
 
 _WORKERS_PER_POOL = 10
 """Workers that are lost together when one of them is."""
@@ -64,29 +70,43 @@ class _Batch:
 
 
 class ExecutorCollector(Closing):
-    """Persistent worker processes that play whole episodes on their own.
+    """Persistent workers that play whole episodes on their own.
 
     Args:
-        n_workers: worker processes.
+        n_workers: worker processes, or threads.
+        executor: "process" or "thread".
         preload: what the fork server imports before the first worker (`environments.preload_modules`).
         episode_timeout: seconds after which an episode counts as hanging, its worker is killed and its ticket
             played again; `None` for never. Episodes that travel together count as one.
-        workers_per_pool: workers that share an executor (at most 61 on Windows, the limit of its wait call).
+        workers_per_pool: processes that share an executor (at most 61 on Windows, the limit of its wait).
+
+    Raises:
+        SettingError: there is a time limit for episodes, which nothing can end in a thread.
     """
 
     def __init__(
         self,
         n_workers: int,
         *,
+        executor: str = "process",
         preload: Sequence[str] = (POLICY_PRELOAD,),
         episode_timeout: float | None = None,
         workers_per_pool: int = _WORKERS_PER_POOL,
     ) -> None:
-        self._pool_sizes = _pool_sizes(n_workers, workers_per_pool)
-        self._preload = preload
-        self._episode_timeout = episode_timeout
-        self._snapshots = SnapshotDirectory()
-        self._dispatcher: Dispatcher | None = None
+        self._snapshots: Snapshots
+        self._start_crew: Callable[[], Crew]
+        if executor == "thread":
+            if episode_timeout is not None:
+                raise SettingError(
+                    f"--episode-timeout {episode_timeout:g} needs --executor process: nothing ends a thread"
+                )
+            self._snapshots = shelf = SnapshotShelf()
+            self._start_crew = partial(ThreadPool, n_workers, shelf)
+        else:
+            self._snapshots = directory = SnapshotDirectory()
+            sizes = _pool_sizes(n_workers, workers_per_pool)
+            self._start_crew = partial(Dispatcher, sizes, directory.path, preload, episode_timeout)
+        self._crew: Crew | None = None
         self._batches: dict[int, _Batch] = {}
         self._chunk_size = 1
         self._is_closed = False
@@ -94,7 +114,7 @@ class ExecutorCollector(Closing):
     @property
     def retried(self) -> Sequence[Retry]:
         """Every ticket that was handed out again so far, in that order."""
-        return () if self._dispatcher is None else self._dispatcher.attempts.retries
+        return () if self._crew is None else self._crew.attempts.retries
 
     @property
     def retries(self) -> int:
@@ -102,7 +122,7 @@ class ExecutorCollector(Closing):
         return len(self.retried)
 
     def publish(self, snapshot: Snapshot) -> None:
-        """Write the snapshot for the workers, and delete those that no unfinished ticket names."""
+        """Make the snapshot readable for the workers; forget those that no unfinished ticket names."""
         self._snapshots.keep({t.version for batch in self._batches.values() for t in batch.tickets})
         self._snapshots.write(snapshot)
 
@@ -113,14 +133,12 @@ class ExecutorCollector(Closing):
         for ticket in tickets:
             if ticket.version not in self._snapshots:
                 raise ValueError(f"version {ticket.version} has not been published")
-        if self._dispatcher is None:
-            self._dispatcher = Dispatcher(
-                self._pool_sizes, self._snapshots.path, self._preload, self._episode_timeout
-            )
+        if self._crew is None:
+            self._crew = self._start_crew()
         for chunk in _chunks(tickets, self._chunk_size):
             batch = self._batches.setdefault(chunk[0].batch, _Batch())
             batch.tickets.extend(chunk)
-            self._dispatcher.hand_in(chunk, batch.inbox)
+            self._crew.hand_in(chunk, batch.inbox)
 
     def collect(self, batch: int) -> Episodes:
         """Wait for a batch."""
@@ -132,9 +150,9 @@ class ExecutorCollector(Closing):
         return episodes
 
     def close(self) -> None:
-        """End the workers at once, whatever they are doing."""
-        if not self._is_closed and self._dispatcher is not None:
-            self._dispatcher.close()
+        """End processes at once, whatever they are doing, and threads after the episode they are playing."""
+        if not self._is_closed and self._crew is not None:
+            self._crew.close()
         self._is_closed = True
         self._batches.clear()
         self._snapshots.close()

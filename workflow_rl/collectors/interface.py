@@ -1,28 +1,32 @@
 """What a collector promises; `tests/collectors/test_contract.py` holds every collector to it.
 
 1. `collect(b)` returns every episode submitted for batch b, no other, sorted by episode index. Nothing is
-taken
-   first come, nothing is dropped: first-come batches over-represent short episodes.
+   taken first come, nothing is dropped: first-come batches over-represent short episodes.
 2. An episode's content depends on its ticket and the snapshot it names, not on the collector, the number of
-workers
-   or the timing.
+   workers or the timing.
 3. `submit` and `publish` return at once; episodes are played as soon as there is somebody free to play them,
-whether
-   or not anybody is waiting in `collect`.
+   whether or not anybody is waiting in `collect`.
 4. An episode that fails is played again, with the same content once it succeeds. After its third failure
    `collect` of its batch raises, without waiting for others, and names episode, seed, workflow and version:
    `EpisodeError` with the worker's traceback if the environment raised, else `CollectorError`.
-5. `close` may be called twice and leaves no process behind.
+5. `close` may be called twice and leaves no process and no thread behind.
+
+`Crew` and `Snapshots` are the two parts in which executors differ, processes from threads.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from queue import SimpleQueue
 from types import TracebackType
 from typing import Protocol, Self
 
-from workflow_rl.collectors.attempts import Retry
+from workflow_rl.collectors.attempts import Attempts, Retry
 from workflow_rl.episode import Episodes, Snapshot, Ticket
+from workflow_rl.errors import WorkflowRLError
+
+Inbox = SimpleQueue[Episodes | WorkflowRLError]
+"""Where the episodes of a batch arrive, part by part, or the error that ends it."""
 
 
 class Collector(Protocol):
@@ -57,7 +61,7 @@ class Collector(Protocol):
         """
 
     def close(self) -> None:
-        """End all processes. Idempotent; nothing can be submitted afterwards."""
+        """End all who play. Idempotent; nothing can be submitted afterwards."""
 
     def __enter__(self) -> Self: ...
 
@@ -67,3 +71,39 @@ class Collector(Protocol):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None: ...
+
+
+class Crew(Protocol):
+    """Workers that play what they are handed, and play again what has failed.
+
+    Attributes:
+        attempts: what failed, and what was handed out again.
+    """
+
+    attempts: Attempts
+
+    def hand_in(self, tickets: tuple[Ticket, ...], inbox: Inbox) -> None:
+        """Have tickets of one batch and version played; returns at once.
+
+        Args:
+            tickets: they travel together.
+            inbox: takes their episodes, perhaps in parts, or the error that ends the batch.
+        """
+
+    def close(self) -> None:
+        """End the workers."""
+
+
+class Snapshots(Protocol):
+    """Hands policy weights to the workers of a crew."""
+
+    def write(self, snapshot: Snapshot) -> None:
+        """Make a version readable for the workers."""
+
+    def __contains__(self, version: int) -> bool: ...
+
+    def keep(self, versions: set[int]) -> None:
+        """Forget all versions but these."""
+
+    def close(self) -> None:
+        """Forget all of them. Idempotent."""

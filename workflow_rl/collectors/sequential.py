@@ -53,7 +53,10 @@ class SequentialCollector(Closing):
         tickets = sorted(self._tickets.pop(batch), key=lambda ticket: ticket.episode)
         runs = groupby(tickets, key=lambda ticket: ticket.version)
         return Episodes.concatenate(
-            [self._play(tuple(run), self._snapshots[version]) for version, run in runs]
+            [
+                play_patiently(self._player, tuple(run), self._snapshots[version], self._attempts)
+                for version, run in runs
+            ]
         )
 
     def close(self) -> None:
@@ -61,11 +64,26 @@ class SequentialCollector(Closing):
         self._is_closed = True
         self._player.close()
 
-    def _play(self, tickets: Sequence[Ticket], snapshot: Snapshot) -> Episodes:
-        """Play tickets of one version together; if one fails, all of them again, each alone."""
-        try:
-            return self._player.play(tickets, snapshot)
-        except EpisodeError as error:
-            for ticket in tickets:
-                self._attempts.count(ticket, Failure(Cause.RAISED, str(error), error))
-            return Episodes.concatenate([self._play((ticket,), snapshot) for ticket in tickets])
+
+def play_patiently(
+    player: Player, tickets: Sequence[Ticket], snapshot: Snapshot, attempts: Attempts
+) -> Episodes:
+    """Play tickets of one version together; if one fails, all of them again, each alone.
+
+    Args:
+        player: of this thread.
+        tickets: at least one, all with `version == snapshot.version`.
+        snapshot: the weights they name.
+        attempts: counts what failed.
+
+    Raises:
+        EpisodeError: one of them has failed for the last time.
+    """
+    try:
+        return player.play(tickets, snapshot)
+    except EpisodeError as error:
+        for ticket in tickets:
+            attempts.count(ticket, Failure(Cause.RAISED, str(error), error))
+        return Episodes.concatenate(
+            [play_patiently(player, (ticket,), snapshot, attempts) for ticket in tickets]
+        )
