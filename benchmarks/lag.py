@@ -33,7 +33,7 @@ OBJECTIVES = ("decoupled", "coupled")
 CARTPOLE = Path(__file__).parents[1] / "examples" / "cartpole.toml"
 
 _SMOOTHED_UPDATES = 5
-_GRID_POINTS = 80
+_GRID_POINTS = 60
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +48,7 @@ class Task:
         scale: keyword arguments of matplotlib's `set_yscale`.
         limits: of the axis of returns.
         ticks: of that axis.
+        axis_note: what its label has to say beside what it shows.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Task:
     scale: Mapping[str, Any]
     limits: tuple[float, float]
     ticks: tuple[int, ...]
+    axis_note: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def tasks(*, quick: bool) -> tuple[Task, ...]:
         "total_episodes": 5000,
         "evaluation_episodes": 500,
     }
-    cartpole = tomllib.loads(CARTPOLE.read_text())
+    cartpole = {**tomllib.loads(CARTPOLE.read_text()), "total_steps": 50_000}
     if quick:
         cage2 |= {"total_episodes": 40, "episodes_per_update": 10, "max_steps": 5, "evaluation_episodes": 2}
         cartpole |= {"total_steps": 600, "steps_per_update": 100, "epochs": 1, "evaluation_episodes": 2}
@@ -100,6 +102,7 @@ def tasks(*, quick: bool) -> tuple[Task, ...]:
             scale={"value": "symlog", "linthresh": 20},  # from -20 on the logarithm of the loss
             limits=(-1000, -25),
             ticks=(-1000, -300, -100, -30),
+            axis_note=" (log scale)",
         ),
         Task(
             name="CartPole-v1",
@@ -207,17 +210,19 @@ def draw(learnt: Mapping[Task, Mapping[Variant, Sequence[Learning]]], file: Path
         lags = sorted({variant.lag for variant in curves})
         colours = mpl.colormaps["viridis"](np.linspace(0, 0.9, len(lags)))
         for panel, objective in zip(row, OBJECTIVES, strict=True):
-            panel.set(title=f"{task.name}, {objective}", xlabel=task.amount, ylabel="return of an episode")
+            panel.set(title=f"{task.name}, {objective}", xlabel=task.amount)
             panel.set_yscale(**task.scale)
             panel.set_ylim(task.limits)
             panel.set_yticks(task.ticks, [f"{tick}" for tick in task.ticks])
             panel.minorticks_off()
+            panel.xaxis.set_major_formatter("{x:,.0f}")
             panel.spines[["top", "right"]].set_visible(False)
             for lag, colour in zip(lags, colours, strict=True):
                 shown = Variant(lag, objective if lag > 0 else OBJECTIVES[0])
                 amounts, mean, error = curve(curves[shown])
                 panel.plot(amounts, mean, color=colour, linewidth=1.4, label=f"lag {lag}")
                 panel.fill_between(amounts, mean - error, mean + error, color=colour, alpha=0.18, linewidth=0)
+        row[0].set_ylabel(f"mean return of an episode{task.axis_note}")
     panels[0, 0].legend(frameon=False, loc="lower right")
     figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None, dpi=120)
 

@@ -27,11 +27,12 @@ from workflow_rl.collectors import SequentialCollector
 from workflow_rl.environments import cage2_environment
 from workflow_rl.episode import Episodes
 from workflow_rl.evaluate import evaluate_policy, evaluation_tickets
+from workflow_rl.pipeline import Counters
 from workflow_rl.policy import ActorCritic
 from workflow_rl.ppo import PPO
 from workflow_rl.rollout import shape_for
 from workflow_rl.settings import TrainSettings
-from workflow_rl.train import Counters, OrderTraining
+from workflow_rl.train import OrderTraining
 from workflow_rl.workflow import Workflow
 
 ROUNDS = 7
