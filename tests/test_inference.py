@@ -160,6 +160,13 @@ def test_context_is_told_apart_from_observation() -> None:
     )
 
 
+def test_bits_are_seen_like_the_numbers_0_and_1() -> None:
+    actor = started(random_snapshot(CAGE2), random_context(CAGE2))
+    rows = np.random.default_rng(8).integers(2, size=(50, 52)).astype(np.uint8)
+    as_bits = [actor.act(row, step) for step, row in enumerate(rows)]
+    assert as_bits == [actor.act(row.astype(np.float32), step) for step, row in enumerate(rows)]
+
+
 @given(st.lists(st.floats(-30, 30, width=32), min_size=1, max_size=150), st.integers(0, 1000), st.booleans())
 @settings(deadline=None, max_examples=150)
 def test_log_probability_is_that_of_log_softmax(values: list[float], step: int, greedy: bool) -> None:

@@ -331,11 +331,11 @@ class Actor:
         self._key = key
         self._greedy = greedy
 
-    def act(self, observation: NDArray[np.float32], step: int) -> tuple[Any, float]:
+    def act(self, observation: NDArray[np.uint8 | np.float32], step: int) -> tuple[Any, float]:
         """The action at `step` (0-based), an int, and its log-probability.
 
         Args:
-            observation: shape (num_observations,) float32.
+            observation: shape (num_observations,), as `spaces.Interface.encode` gives it.
             step: position in the episode; with the key it fixes the random number.
         """
         action, log_prob = act(
@@ -343,7 +343,7 @@ class Actor:
         )
         return action, log_prob
 
-    def logits(self, observation: NDArray[np.float32]) -> NDArray[np.float32]:
+    def logits(self, observation: NDArray[np.uint8 | np.float32]) -> NDArray[np.float32]:
         """The network's output, shape (num_actions,) float32."""
         hidden1, hidden2, logits, _, _ = self.workspace
         compute_logits(self.layers, self._first, observation, hidden1, hidden2, logits)
@@ -353,7 +353,7 @@ class Actor:
 class NumbersActor(Actor):
     """A policy that chooses several numbers in each step."""
 
-    def act(self, observation: NDArray[np.float32], step: int) -> tuple[Any, float]:
+    def act(self, observation: NDArray[np.uint8 | np.float32], step: int) -> tuple[Any, float]:
         """The numbers at `step`, (branches,) int16, and their log-probability; arguments as in `Actor`."""
         logits = self.logits(observation)
         branches = np.array(self.shape.branches, np.int64)
@@ -371,7 +371,7 @@ class DecimalsActor(Actor):
         super().__init__(snapshot)
         self._log_deviations = snapshot.parameters[-snapshot.shape.num_actions :]
 
-    def act(self, observation: NDArray[np.float32], step: int) -> tuple[Any, float]:
+    def act(self, observation: NDArray[np.uint8 | np.float32], step: int) -> tuple[Any, float]:
         """The numbers at `step`, (A,) float32, and their log-density; arguments as in `Actor`."""
         means = self.logits(observation)
         numbers, log_density = choose_decimals(means, self._log_deviations, self._greedy, self._key, step)
@@ -390,4 +390,6 @@ def compile_kernels() -> None:
     shape = NetworkShape(num_observations=2, num_context=1, hidden_size=2, num_actions=2)
     actor = Actor(Snapshot(0, shape, np.zeros(shape.num_parameters, np.float32)))
     actor.begin_episode(np.ones(1, np.float32), np.uint64(0), greedy=False)
-    actor.act(np.ones(2, np.float32), 0)
+    for dtype in (np.uint8, np.float32):
+        actor.act(np.ones(2, dtype), 0)
+        actor.logits(np.ones(2, dtype))

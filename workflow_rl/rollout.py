@@ -160,7 +160,7 @@ def _play_episode(environment: Environment, interface: Interface, ticket: Ticket
     compromised: list[int] = []
     terminated = truncated = False
     while not (terminated or truncated):
-        action, log_prob = actor.act(np.asarray(observations[-1], np.float32), len(actions))
+        action, log_prob = actor.act(observations[-1], len(actions))
         # The true state costs time, so it is asked for only where compliance needs it: before a fix.
         is_fix = judged and FIXED_TYPE[action] >= 0
         compromised.append(_compromised_types(environment) if is_fix else 0)
