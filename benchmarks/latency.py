@@ -170,7 +170,7 @@ def main(
     json_file: Path | None,
     quick: bool,
 ) -> None:
-    from workflow_rl.bench.machine import usable_cores
+    from workflow_rl.cores import usable_cores
 
     waits = _WAITS[kind]
     plan = Plan([int(lag) for lag in lags.split(",")], rounds, updates)

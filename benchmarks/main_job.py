@@ -1,4 +1,4 @@
-"""Where the time of the main job goes.
+"""Where the time of the main job goes when its workers are processes, whose CPU time the kernel tells apart.
 
 The job is run twice by its own script, each time in a new process and a new directory.
 
@@ -33,13 +33,13 @@ from numpy.typing import NDArray
 
 import workflow_rl
 from workflow_rl.bench import processes, report
-from workflow_rl.bench.machine import usable_cores
 from workflow_rl.cage2.env import Cage2Env
 from workflow_rl.cage2.observation import observe
 from workflow_rl.cage2.state import new_states, reset
 from workflow_rl.cage2.step import step
 from workflow_rl.compilation import compiled
 from workflow_rl.compiled_rollout import play_compiled
+from workflow_rl.cores import usable_cores
 from workflow_rl.environments import NATIVE
 from workflow_rl.episode import EnvironmentSpec, Ticket
 from workflow_rl.inference import Actor
@@ -262,10 +262,11 @@ def measure(arguments: list[str]) -> dict[str, Any]:
 @click.option("--quick", is_flag=True, help="Two updates of short episodes, to see that it runs.")
 def main(n_workers: int, total_episodes: int, json_file: Path | None, quick: bool) -> None:
     processes.check_supported()
-    arguments = ["--n-workers", str(n_workers), "--total-episodes", str(total_episodes)]
+    arguments = ["--executor", "process", "--n-workers", str(n_workers)]
+    arguments += ["--total-episodes", str(total_episodes)]
     if quick:
-        arguments = ["--n-workers", "2", "--total-episodes", "20", "--episodes-per-update", "10"]
-        arguments += ["--max-steps", "10", "--evaluation-episodes", "2"]
+        arguments = ["--executor", "process", "--n-workers", "2", "--total-episodes", "20"]
+        arguments += ["--episodes-per-update", "10", "--max-steps", "10", "--evaluation-episodes", "2"]
     report.run(
         "main_job",
         lambda: measure(arguments),

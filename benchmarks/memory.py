@@ -50,10 +50,11 @@ def main(
     json_file: Path | None,
     quick: bool,
 ) -> None:
-    from workflow_rl.bench.machine import usable_cores
+    from workflow_rl.cores import usable_cores
 
     values: dict[str, Any] = {
         "simulator": simulator,
+        "executor": "process",
         "n_workers": n_workers,
         "episodes_per_update": episodes_per_update,
         "stop_rule": "plateau",

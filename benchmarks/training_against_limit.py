@@ -113,7 +113,7 @@ def main(
     json_file: Path | None,
     quick: bool,
 ) -> None:
-    from workflow_rl.bench.machine import usable_cores
+    from workflow_rl.cores import usable_cores
 
     if quick:
         rounds, updates, episodes_per_update, max_steps = 2, 1, 4, 5

@@ -31,6 +31,7 @@ LAYERS = {
         "fork_server",
         "main_preload",
         "closing",
+        "cores",
     ),
     "simulators": ("cage2", "cage2.*"),
     "what crosses processes, and how it is judged": ("alignment", "episode", "environments"),

@@ -97,12 +97,12 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]
 
 
 @pytest.mark.parametrize("lag", [0, 1, 2])
-@pytest.mark.parametrize("n_workers", [1, 4])
+@pytest.mark.parametrize(("executor", "n_workers"), [("process", 1), ("process", 4), ("thread", 4)])
 def test_workers_change_nothing(
-    tmp_path: Path, reference: Callable[[int], Path], lag: int, n_workers: int
+    tmp_path: Path, reference: Callable[[int], Path], lag: int, executor: str, n_workers: int
 ) -> None:
     path = tmp_path / "run"
-    summary = run(path, lag=lag, collector="executor", n_workers=n_workers)
+    summary = run(path, lag=lag, collector="executor", executor=executor, n_workers=n_workers)
     assert summary["weights_sha256"] == summary_of(reference(lag))["weights_sha256"]
     assert without_times(path) == without_times(reference(lag))
     assert (path / "search_log.csv").read_bytes() == (reference(lag) / "search_log.csv").read_bytes()
@@ -402,7 +402,7 @@ def assert_like_uninterrupted(path: Path, uninterrupted: Path) -> None:
 
 def test_a_run_killed_in_its_second_order_goes_on(tmp_path: Path, reference: Callable[[int], Path]) -> None:
     path = tmp_path / "run"
-    flags = as_flags(path, collector="executor", n_workers=2)
+    flags = as_flags(path, collector="executor", executor="process", n_workers=2)
     killed = subprocess.run([sys.executable, "-c", KILLED, *flags], capture_output=True, check=False)
     assert killed.returncode == -signal.SIGKILL
     assert len(read_training_log(path)) == 3, "it was killed in its second order, the update already logged"

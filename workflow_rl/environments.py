@@ -1,4 +1,4 @@
-"""Which environment a setting means, and what workers should load before they start."""
+"""Which environment a setting means, who can play it, and what workers should load before they start."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from workflow_rl.episode import EnvironmentSpec
 from workflow_rl.errors import SettingError
-from workflow_rl.settings import EnvironmentSettings, SimulatorSettings, flag
+from workflow_rl.settings import CollectorSettings, EnvironmentSettings, SimulatorSettings, flag
 
 CYBORG = "workflow_rl/CybORG-v0"
 """The reference simulator, csle-cyborg."""
@@ -90,6 +90,24 @@ def describe(environment: EnvironmentSpec) -> str:
     extras += [name.replace("_", " ") for name in ("scan_memory", "decoy_memory") if kwargs.get(name)]
     details = ", ".join([f"rules {kwargs['rules']}", *extras])
     return f"{environment.id} ({details})"
+
+
+def executor_of(settings: CollectorSettings, environment: EnvironmentSpec) -> str | None:
+    """Who plays an environment: a "process", a "thread", or `None` for the learner itself.
+
+    Raises:
+        SettingError: threads are asked for and cannot play it.
+    """
+    if settings.collector == "sequential":
+        return None
+    if settings.executor == "thread" and environment.id == CYBORG:
+        raise SettingError(
+            "--executor thread cannot play the reference simulator, which draws from random generators that "
+            "all threads of a process share; take --executor process"
+        )
+    if settings.executor != "auto":
+        return settings.executor
+    return "thread" if environment.id == NATIVE and settings.episode_timeout is None else "process"
 
 
 def preload_modules(environment: EnvironmentSpec) -> tuple[str, ...]:

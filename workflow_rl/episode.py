@@ -140,7 +140,7 @@ class Episodes:
         terminated: whether the episode ended by itself rather than at a time limit, (E,) bool.
         started: start of play, seconds of the system-wide monotonic clock, (E,) float64.
         seconds: wall time of play, (E,) float32.
-        worker: process id of the player, (E,) int32.
+        worker: process id of the player, or number of its thread where threads play, (E,) int32.
     """
 
     tickets: tuple[Ticket, ...]

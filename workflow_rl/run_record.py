@@ -76,7 +76,7 @@ class RunRecord:
         checkpoint: Checkpoint | None,
     ) -> None:
         self._directory = directory
-        self._num_players = settings.collector.num_players
+        self._num_players = collector.num_players
         self._checkpoint_seconds = settings.checkpoints.checkpoint_seconds
         self._launched = launched
         self._last_checkpoint = time.monotonic()

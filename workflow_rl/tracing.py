@@ -33,7 +33,7 @@ from workflow_rl.settings import CollectorSettings
 
 _MICROSECONDS = 1e6
 _LEARNER = 0
-"""Row of the learner; rows of workers have the workers' process ids."""
+"""Row of the learner; rows of workers have their process ids or numbers."""
 
 
 class TraceFile:
@@ -117,6 +117,11 @@ class TracedCollector(Closing):
         self._trace = TraceFile(path)
         self._retries_seen = 0
         self._updating: tuple[int, float] | None = None
+
+    @property
+    def num_players(self) -> int:
+        """Of the collector inside."""
+        return self._collector.num_players
 
     @property
     def retries(self) -> int:

@@ -7,15 +7,20 @@ import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from awkward_environments import specification
-from played import assert_same, play, played_alone, snapshot, tickets
+from played import CAGE2, UNEVEN, assert_same, play, played_alone, snapshot, tickets
 
-from workflow_rl.collectors import ExecutorCollector
+from workflow_rl.collectors import ExecutorCollector, make_collector
 from workflow_rl.collectors.attempts import Cause
+from workflow_rl.cores import usable_cores
+from workflow_rl.environments import CYBORG, executor_of
+from workflow_rl.episode import EnvironmentSpec
 from workflow_rl.errors import EpisodeError, MissingExtraError, SettingError
+from workflow_rl.settings import CollectorSettings
 
 
 @pytest.fixture
@@ -95,5 +100,37 @@ def test_snapshots_are_kept_as_long_as_a_ticket_names_them(collector: ExecutorCo
 
 
 def test_a_time_limit_is_refused() -> None:
-    with pytest.raises(SettingError, match=r"^--episode-timeout 5 needs --executor process: nothing ends a"):
+    with pytest.raises(ValueError, match="nothing ends an episode that hangs in a thread"):
         ExecutorCollector(2, executor="thread", episode_timeout=5.0)
+    with pytest.raises(SettingError, match=r"^--episode-timeout 5 needs --executor process: nothing ends a"):
+        CollectorSettings(executor="thread", episode_timeout=5.0)
+
+
+@pytest.mark.parametrize(
+    ("environment", "settings", "expected"),
+    [
+        (CAGE2, {}, "thread"),
+        (CAGE2, {"episode_timeout": 5.0}, "process"),
+        (CAGE2, {"executor": "process"}, "process"),
+        (CAGE2, {"collector": "sequential"}, None),
+        (UNEVEN, {}, "process"),
+        (UNEVEN, {"executor": "thread"}, "thread"),
+        (EnvironmentSpec(CYBORG), {}, "process"),
+    ],
+)
+def test_who_plays_follows_the_environment(
+    environment: EnvironmentSpec, settings: dict[str, Any], expected: str | None
+) -> None:
+    assert executor_of(CollectorSettings(**settings), environment) == expected
+
+
+def test_the_reference_simulator_is_not_played_in_threads() -> None:
+    with pytest.raises(SettingError, match=r"^--executor thread cannot play the reference simulator, which"):
+        make_collector(CollectorSettings(executor="thread"), EnvironmentSpec(CYBORG))
+
+
+def test_threads_that_never_wait_are_no_more_than_the_cores() -> None:
+    chosen = CollectorSettings(n_workers=100_000, executor="thread")
+    with make_collector(chosen, CAGE2) as compiled, make_collector(chosen, UNEVEN) as other:
+        assert compiled.num_players == usable_cores()
+        assert other.num_players == 100_000

@@ -18,6 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import workflow_rl
+from workflow_rl.cores import usable_cores
 
 PACKAGES = ("workflow-rl", "numpy", "numba", "torch", "gymnasium", "csle-cyborg")
 THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -115,13 +116,6 @@ def describe_machine() -> Machine:
         thread_settings={name: os.environ.get(name) for name in THREAD_SETTINGS},
         commit=commit_of(Path(workflow_rl.__file__).parents[1]),
     )
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def load_average() -> float | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from workflow_rl.collectors.executor import ExecutorCollector
 from workflow_rl.collectors.interface import Collector
 from workflow_rl.collectors.sequential import SequentialCollector
-from workflow_rl.environments import preload_modules
+from workflow_rl.cores import usable_cores
+from workflow_rl.environments import NATIVE, executor_of, preload_modules
 from workflow_rl.episode import EnvironmentSpec
 from workflow_rl.settings import CollectorSettings
 
@@ -13,11 +14,23 @@ __all__ = ["Collector", "ExecutorCollector", "SequentialCollector", "make_collec
 
 
 def make_collector(settings: CollectorSettings, environment: EnvironmentSpec) -> Collector:
-    """The collector that the settings name, ready to play an environment."""
-    if settings.collector == "sequential":
+    """The collector that the settings name, ready to play an environment.
+
+    Raises:
+        SettingError: the settings and the environment do not go together.
+    """
+    executor = executor_of(settings, environment)
+    if executor is None:
         return SequentialCollector()
     return ExecutorCollector(
-        settings.n_workers,
+        _num_useful(settings.n_workers, executor, environment),
+        executor=executor,
         preload=preload_modules(environment),
         episode_timeout=settings.episode_timeout,
     )
+
+
+def _num_useful(n_workers: int, executor: str, environment: EnvironmentSpec) -> int:
+    """Threads that never wait only take turns where there are more of them than cores."""
+    is_always_busy = executor == "thread" and environment.id == NATIVE
+    return min(n_workers, usable_cores()) if is_always_busy else n_workers

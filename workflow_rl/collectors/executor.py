@@ -34,7 +34,7 @@ from workflow_rl.collectors.snapshot_directory import SnapshotDirectory
 from workflow_rl.collectors.thread_pool import SnapshotShelf, ThreadPool
 from workflow_rl.environments import POLICY_PRELOAD
 from workflow_rl.episode import Episodes, Snapshot, Ticket
-from workflow_rl.errors import SettingError, WorkflowRLError
+from workflow_rl.errors import WorkflowRLError
 
 _WORKERS_PER_POOL = 10
 """Workers that are lost together when one of them is."""
@@ -81,7 +81,7 @@ class ExecutorCollector(Closing):
         workers_per_pool: processes that share an executor (at most 61 on Windows, the limit of its wait).
 
     Raises:
-        SettingError: there is a time limit for episodes, which nothing can end in a thread.
+        ValueError: there is a time limit for episodes, which nothing can end in a thread.
     """
 
     def __init__(
@@ -93,13 +93,12 @@ class ExecutorCollector(Closing):
         episode_timeout: float | None = None,
         workers_per_pool: int = _WORKERS_PER_POOL,
     ) -> None:
+        self._n_workers = n_workers
         self._snapshots: Snapshots
         self._start_crew: Callable[[], Crew]
         if executor == "thread":
             if episode_timeout is not None:
-                raise SettingError(
-                    f"--episode-timeout {episode_timeout:g} needs --executor process: nothing ends a thread"
-                )
+                raise ValueError("nothing ends an episode that hangs in a thread")
             self._snapshots = shelf = SnapshotShelf()
             self._start_crew = partial(ThreadPool, n_workers, shelf)
         else:
@@ -110,6 +109,11 @@ class ExecutorCollector(Closing):
         self._batches: dict[int, _Batch] = {}
         self._chunk_size = 1
         self._is_closed = False
+
+    @property
+    def num_players(self) -> int:
+        """The workers."""
+        return self._n_workers
 
     @property
     def retried(self) -> Sequence[Retry]:

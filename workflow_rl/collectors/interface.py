@@ -33,6 +33,10 @@ class Collector(Protocol):
     """Plays whole episodes under the policies their tickets name."""
 
     @property
+    def num_players(self) -> int:
+        """How many episodes it plays at the same time at most."""
+
+    @property
     def retries(self) -> int:
         """How many tickets were handed out again: the length of `retried`."""
 

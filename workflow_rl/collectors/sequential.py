@@ -24,6 +24,11 @@ class SequentialCollector(Closing):
         self._is_closed = False
 
     @property
+    def num_players(self) -> int:
+        """One: the learner's process itself."""
+        return 1
+
+    @property
     def retried(self) -> Sequence[Retry]:
         """Every ticket that was played again so far, in that order."""
         return self._attempts.retries
