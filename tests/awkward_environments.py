@@ -154,6 +154,55 @@ class Faulty(Uneven):
         return observation, reward, terminated, truncated, info
 
 
+FLAWS: dict[str, Callable[[NDArray[np.int8]], Any]] = {
+    "none": lambda mask: mask,
+    "absent": lambda mask: None,
+    "short": lambda mask: mask[:-1],
+    "split": lambda mask: (mask[:1], mask[1:]),
+    "half": lambda mask: mask / 2,
+    "empty": lambda mask: 0 * mask,
+}
+
+
+class Masked(Uneven):
+    """Allows about half of its actions at each step, by its seed, and raises if it gets another.
+
+    Args:
+        has_branches: whether an action is two numbers, of 3 and 4, rather than one of 145.
+        flaw: one of `FLAWS`, of each mask but the first two of an episode.
+    """
+
+    def __init__(self, has_branches: bool = False, flaw: str = "none") -> None:
+        super().__init__()
+        self._branches = (3, 4) if has_branches else (NUM_ACTIONS,)
+        if has_branches:
+            self.action_space = spaces.MultiDiscrete(self._branches)
+        self._flaw = FLAWS[flaw]
+
+    def _info(self) -> dict[str, Any]:
+        """The mask of the next step; one action of each branch is always allowed."""
+        self._allowed = [self.np_random.integers(0, 2, number).astype(np.int8) for number in self._branches]
+        for part in self._allowed:
+            part[self.np_random.integers(len(part))] = 1
+        mask = np.concatenate(self._allowed)
+        return {"action_mask": self._flaw(mask) if self._steps >= 2 else mask}
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        observation, _ = super().reset(seed=seed, options=options)
+        self._steps = 0
+        return observation, self._info()
+
+    def step(self, action: Any) -> Step:
+        for number, part in zip(np.atleast_1d(action), self._allowed, strict=True):
+            if not part[number] and self._flaw(part) is not None:
+                raise ValueError(f"{number} is not allowed now")
+        self._steps += 1
+        observation, reward, terminated, truncated, _ = super().step(int(np.sum(action)))
+        return observation, reward, terminated, truncated, self._info()
+
+
 class Unequipped(Uneven):
     """Needs what is not installed."""
 
@@ -176,7 +225,7 @@ class Unreadable:
         return int, ("no number",)
 
 
-for _name in ("Uneven", "Failing", "Faulty", "Unequipped"):
+for _name in ("Uneven", "Failing", "Faulty", "Masked", "Unequipped"):
     gymnasium.register(id=f"{_name}-v0", entry_point=f"{__name__}:{_name}")
 
 

@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workflow_rl.episode import EnvironmentSpec, Episodes, NetworkShape, Snapshot, Ticket
+from workflow_rl.episode import (
+    EnvironmentSpec,
+    Episodes,
+    NetworkShape,
+    Snapshot,
+    Ticket,
+    pack_forbidden,
+    unpack_forbidden,
+)
 from workflow_rl.seeding import Stream
 
 SPEC = EnvironmentSpec.of("CartPole-v1", {"render_mode": None})
@@ -28,6 +36,7 @@ def episode(index: int, length: int) -> Episodes:
         lengths=np.array([length], np.int32),
         observations=np.tile(100 * index + np.arange(length + 1)[:, np.newaxis], (1, 2)).astype(np.float32),
         actions=steps.astype(np.int16),
+        forbidden=np.empty((length, 0), np.uint8),
         log_probs=(-steps).astype(np.float32),
         rewards=(steps + 0.5).astype(np.float32),
         compromised=(steps % 64).astype(np.uint8),
@@ -111,3 +120,31 @@ def test_concatenation_does_not_change_types() -> None:
         if field.name != "tickets":
             assert getattr(joined, field.name).dtype == getattr(one, field.name).dtype
     assert Episodes.concatenate([one]) is one
+
+
+MASK = np.array([1, 0, 1, 1, 0, 1, 1, 1, 1, 0], np.bool_)
+
+
+def test_masks_are_packed_and_unpacked() -> None:
+    packed = pack_forbidden([MASK, None, ~MASK])
+    assert (packed.shape, packed.dtype) == ((3, 2), np.uint8)
+    np.testing.assert_array_equal(unpack_forbidden(packed, 10), [~MASK, np.zeros(10, np.bool_), MASK])
+
+
+def test_without_masks_nothing_is_kept() -> None:
+    packed = pack_forbidden([None, None])
+    assert packed.shape == (2, 0)
+    np.testing.assert_array_equal(unpack_forbidden(packed, 10), np.zeros((2, 10), np.bool_))
+
+
+def test_episodes_without_masks_rule_nothing_out_beside_others() -> None:
+    first, last = episode(0, 2), episode(2, 1)
+    masked = dataclasses.replace(episode(1, 3), forbidden=pack_forbidden([MASK] * 3))
+    joined = Episodes.concatenate([first, masked, last])
+    assert unpack_forbidden(joined.forbidden, 10).any(1).tolist() == [False] * 2 + [True] * 3 + [False]
+    assert Episodes.concatenate([first, last]).forbidden.shape == (3, 0)
+
+
+def test_all_but_the_final_observations_are_acted_upon() -> None:
+    joined = Episodes.concatenate([episode(0, 2), episode(1, 1)])
+    assert joined.is_acted_upon.tolist() == [True, True, False, True, False]

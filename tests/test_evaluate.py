@@ -33,6 +33,7 @@ def played(*episodes: list[tuple[int, float]]) -> Episodes:
         lengths=np.array(lengths, np.int32),
         observations=np.zeros((num_steps + num_episodes, 52), np.uint8),
         actions=np.array([action for steps in episodes for action, _ in steps], np.int16),
+        forbidden=np.empty((num_steps, 0), np.uint8),
         log_probs=np.zeros(num_steps, np.float32),
         rewards=np.array([reward for steps in episodes for _, reward in steps], np.float32),
         compromised=np.full(num_steps, compromised_types(access), np.uint8),

@@ -16,7 +16,7 @@ from scipy.stats import chisquare, kstest, norm
 
 from workflow_rl import inference
 from workflow_rl.episode import NetworkShape, Snapshot
-from workflow_rl.inference import Actor
+from workflow_rl.inference import Actor, NumbersActor
 from workflow_rl.policy import ActorCritic
 from workflow_rl.seeding import Stream, episode_key, policy_uniform
 
@@ -347,9 +347,71 @@ def test_several_numbers_are_drawn_independently_with_their_probabilities() -> N
     pairs = []
     log_of = {}
     for step in range(30_000):
-        numbers, log_prob = inference.choose_numbers(logits, *work, branches, False, KEY, step)
+        numbers, log_prob = inference.choose_numbers(
+            logits, np.ones(5, np.bool_), *work, branches, False, KEY, step
+        )
         pairs.append(3 * numbers[0] + numbers[1])
         log_of[pairs[-1]] = log_prob
     joint = np.add.outer(log_softmax(logits[:2]), log_softmax(logits[2:])).ravel()
     assert chisquare(np.bincount(pairs), np.exp(joint) * 30_000).pvalue > 1e-4
     np.testing.assert_allclose([log_of[pair] for pair in range(6)], joint, atol=1e-6)
+
+
+def allowed_of(bits: str) -> NDArray[np.bool_]:
+    return np.array([bit == "1" for bit in bits])
+
+
+def choose_allowed(
+    logits: NDArray[np.float32], allowed: NDArray[np.bool_], step: int, *, greedy: bool = False
+) -> tuple[int, float]:
+    work = np.empty(len(logits), np.float32), np.empty(len(logits), np.float64)
+    action, log_prob = inference.choose_allowed(logits, allowed, *work, greedy, KEY, step)
+    return action, log_prob
+
+
+def test_allowed_actions_are_drawn_with_their_probabilities_and_no_others() -> None:
+    """Chi-square over 20,000 steps; false alarm 1e-4, the draws being fixed by the key."""
+    logits, allowed = np.array([3, 0.5, -1, 4, 0], np.float32), allowed_of("01101")
+    actions, log_probs = zip(*(choose_allowed(logits, allowed, step) for step in range(20_000)), strict=True)
+    assert set(actions) == {1, 2, 4}
+    expected = log_softmax(logits[allowed])
+    assert chisquare(np.bincount(actions)[[1, 2, 4]], np.exp(expected) * 20_000).pvalue > 1e-4
+    log_of = dict(zip(actions, log_probs, strict=True))
+    np.testing.assert_allclose([log_of[1], log_of[2], log_of[4]], expected, atol=1e-6)
+
+
+def test_the_greedy_choice_is_the_best_allowed_one() -> None:
+    logits = np.array([3, 0.5, -1, 4, 0], np.float32)
+    chosen = {
+        bits: choose_allowed(logits, allowed_of(bits), 0, greedy=True)[0] for bits in ("11111", "01101")
+    }
+    assert chosen == {"11111": 3, "01101": 1}
+    assert choose_allowed(logits, allowed_of("00100"), 0) == (2, 0.0)
+
+
+@pytest.mark.parametrize("greedy", [False, True])
+def test_a_mask_that_allows_everything_changes_no_bit(greedy: bool) -> None:
+    shape = NetworkShape(num_observations=6, num_context=3, hidden_size=11, num_actions=9)
+    actor = started(random_snapshot(shape), random_context(shape), greedy=greedy)
+    for step, row in enumerate(random_rows(shape, 50)):
+        assert actor.act(row, step, np.ones(9, np.bool_)) == actor.act(row, step)
+
+
+def test_each_of_several_numbers_is_chosen_among_those_it_may_be() -> None:
+    """As if each branch had been asked alone, with the random number that belongs to it."""
+    shape = NetworkShape(num_observations=6, num_context=0, hidden_size=8, num_actions=7, branches=(3, 4))
+    actor = NumbersActor(random_snapshot(shape))
+    actor.begin_episode(np.empty(0, np.float32), KEY, greedy=False)
+    allowed = allowed_of("0110101")
+    seen = set()
+    for step, row in enumerate(random_rows(shape, 100)):
+        numbers, log_prob = actor.act(row, step, allowed)
+        logits = actor.logits(row)
+        parts = [
+            choose_allowed(logits[:3], allowed[:3], 2 * step),
+            choose_allowed(logits[3:], allowed[3:], 2 * step + 1),
+        ]
+        assert numbers.tolist() == [number for number, _ in parts]
+        assert log_prob == pytest.approx(sum(share for _, share in parts), abs=1e-6)
+        seen.add(tuple(numbers.tolist()))
+    assert seen == {(1, 1), (1, 3), (2, 1), (2, 3)}

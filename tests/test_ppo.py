@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from workflow_rl.collectors import SequentialCollector
-from workflow_rl.episode import EnvironmentSpec, Episodes, Ticket
+from workflow_rl.episode import EnvironmentSpec, Episodes, Ticket, unpack_forbidden
 from workflow_rl.errors import SettingError
+from workflow_rl.network_inputs import distinct_inputs
 from workflow_rl.policy import ActorCritic, policy_digest
 from workflow_rl.ppo import PPO, UpdateStatistics, torch_device
 from workflow_rl.rollout import make_environment, network_shape
@@ -30,30 +31,40 @@ FULL_BATCH = PPOSettings(minibatch_size=0, epochs=1)
 
 
 class NameTheNumber(gymnasium.Env[NDArray[Any], np.int64]):
-    """Shows a number in two bits; naming it earns 1. Episodes of 3 to 6 steps end themselves or are cut."""
+    """Shows a number in two bits; naming it earns 1. Episodes of 3 to 6 steps end themselves or are cut.
 
-    def __init__(self, is_binary: bool = True, terminates: bool = False) -> None:
+    With masks it rules out some of the wrong numbers, others each time.
+    """
+
+    def __init__(self, is_binary: bool = True, terminates: bool = False, has_masks: bool = False) -> None:
         box = spaces.Box(0, 1, (2,), np.float32)
         self.observation_space = spaces.MultiBinary(2) if is_binary else box
         self.action_space = spaces.Discrete(4)
         self._terminates = terminates
+        self._has_masks = has_masks
 
-    def _show(self) -> NDArray[Any]:
+    def _show(self) -> tuple[NDArray[Any], dict[str, Any]]:
         self._number = int(self.np_random.integers(4))
-        return np.array([self._number & 1, self._number >> 1], self.observation_space.dtype)
+        shown = np.array([self._number & 1, self._number >> 1], self.observation_space.dtype)
+        if not self._has_masks:
+            return shown, {}
+        mask = self.np_random.integers(0, 2, 4)
+        mask[self._number] = 1
+        return shown, {"action_mask": mask}
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[Any], dict[str, Any]]:
         super().reset(seed=seed)
         self._steps_left = int(self.np_random.integers(3, 7))
-        return self._show(), {}
+        return self._show()
 
     def step(self, action: np.int64) -> tuple[NDArray[Any], float, bool, bool, dict[str, Any]]:
         reward = float(action == self._number)
         self._steps_left -= 1
         is_over = self._steps_left == 0
-        return self._show(), reward, is_over and self._terminates, is_over and not self._terminates, {}
+        shown, info = self._show()
+        return shown, reward, is_over and self._terminates, is_over and not self._terminates, info
 
 
 gymnasium.register("workflow_rl_tests/NameTheNumber-v0", entry_point=NameTheNumber)
@@ -153,9 +164,15 @@ def slow_update(
     if settings.normalize_advantages:
         gain_of = (gain_of - gain_of.mean()) / gain_of.std(correction=0)
     behaviour = torch.tensor(batch.log_probs).double()
+    allowed = torch.from_numpy(~unpack_forbidden(batch.forbidden, 4))
+    position = [int(may[:action].sum()) for may, action in zip(allowed, actions, strict=True)]
+
+    def choices() -> list[Tensor]:
+        """Of each step, the log-probabilities of the actions it allowed."""
+        return [row[may].log_softmax(-1) for row, may in zip(learnt.logits(inputs), allowed, strict=True)]
 
     def log_probs() -> Tensor:
-        return learnt.logits(inputs).log_softmax(-1)[torch.arange(len(actions)), torch.tensor(actions)]
+        return torch.stack([choice[i] for choice, i in zip(choices(), position, strict=True)])
 
     proximal = log_probs().detach() if is_decoupled else behaviour
     weights = (proximal - behaviour).exp()
@@ -168,8 +185,7 @@ def slow_update(
         policy_loss = -(weights.clip(max=settings.importance_weight_cap) * objective).mean()
         error = (learnt.values(inputs) - torch.tensor(returns)).abs()
         value_loss = torch.where(error < 1, error**2 / 2, error - 0.5).mean()
-        probabilities = learnt.logits(inputs).softmax(-1)
-        entropy = -(probabilities * probabilities.log()).sum(-1).mean()
+        entropy = -torch.stack([(choice.exp() * choice).sum() for choice in choices()]).mean()
         optimizer.zero_grad()
         loss = policy_loss + settings.value_coefficient * value_loss - settings.entropy_coefficient * entropy
         loss.backward()  # type: ignore[no-untyped-call]
@@ -207,11 +223,24 @@ VARIANTS = {
 @pytest.mark.parametrize("played_by", ["this", "older"])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_an_update_agrees_with_the_slow_one(variant: str, played_by: str) -> None:
+    check_against_the_slow_one(VARIANTS[variant], spec(), is_on_policy=played_by == "this")
+
+
+@pytest.mark.parametrize("played_by", ["this", "older"])
+@pytest.mark.parametrize("is_binary", [True, False])
+def test_an_update_under_masks_agrees_with_the_slow_one(is_binary: bool, played_by: str) -> None:
+    """Also where the same observation came with different masks."""
+    environment = spec(is_binary=is_binary, has_masks=True)
+    check_against_the_slow_one({"entropy_coefficient": 0.1}, environment, is_on_policy=played_by == "this")
+
+
+def check_against_the_slow_one(
+    variant: dict[str, Any], environment: EnvironmentSpec, *, is_on_policy: bool
+) -> None:
     """Weights to 2e-6 after steps of 1e-2, and every statistic to 1e-4: float32 against float64."""
-    settings = dataclasses.replace(FULL_BATCH, epochs=4, learning_rate=1e-2, **VARIANTS[variant])
+    settings = dataclasses.replace(FULL_BATCH, epochs=4, learning_rate=1e-2, **variant)
     policy = new_policy(0)
-    is_on_policy = played_by == "this"
-    batch = play(policy if is_on_policy else new_policy(1), spec())
+    batch = play(policy if is_on_policy else new_policy(1), environment)
     expected, expected_statistics = slow_update(
         policy,
         settings,
@@ -367,6 +396,25 @@ def test_the_horizon_matters_only_to_episodes_that_were_cut(terminates: bool) ->
     settings = [dataclasses.replace(FULL_BATCH, horizon=name) for name in ("truncation", "end")]
     digests = {policy_digest(update(policy, s, batch)[0]) for s in settings}
     assert len(digests) == (1 if terminates else 2)
+
+
+@pytest.mark.parametrize("terminates", [True, False])
+def test_an_episode_that_was_cut_is_worth_what_would_have_come(terminates: bool) -> None:
+    """At 1 a step for ever the return is 2; over the 1 to 6 steps that are left it is less.
+
+    (Discount 0.5; whether an episode was cut is all in which the two cases differ.)
+    """
+    settings = PPOSettings(learning_rate=1e-2, minibatch_size=32, discount=0.5, reward_scale=1.0)
+    learner = PPO(new_policy(), settings, seed=0)
+    for number in range(20):
+        batch = play(learner.policy, spec(terminates=terminates), first=20 * number, num_episodes=20)
+        learner.update(batch, np.ones_like(batch.rewards), is_on_policy=True)
+    with torch.no_grad():
+        values = learner.policy.values(torch.from_numpy(distinct_inputs(batch, 4).inputs))
+    if terminates:
+        assert values.max() < 1.8
+    else:
+        np.testing.assert_allclose(values, 2, atol=0.1)
 
 
 @pytest.mark.parametrize("is_binary", [True, False])

@@ -71,6 +71,7 @@ def play_compiled(environment: Cage2Env, tickets: Sequence[Ticket], actor: Actor
         lengths=np.full(num_episodes, num_steps, np.int32),
         observations=observations.reshape(-1, shape.num_observations).view(np.uint8),
         actions=actions.ravel(),
+        forbidden=np.empty((num_episodes * num_steps, 0), np.uint8),
         log_probs=log_probs.ravel(),
         rewards=rewards.ravel(),
         compromised=compromised.ravel(),

@@ -134,6 +134,8 @@ class Episodes:
         observations: (N + E, O) uint8 or float32; each episode's T observations, then its final one.
         actions: what the policy chose, (N,) int16; (N, branches) int16 for several numbers a step, (N, A)
             float32 for decimal numbers.
+        forbidden: what the environment's action masks ruled out, packed bits, (N, ceil(A / 8)) uint8, see
+            `pack_forbidden`; (N, 0) if it gave none.
         log_probs: log-probability of each action under the policy that played, (N,) float32.
         rewards: the environment's reward, unscaled, (N,) float32.
         compromised: `alignment.compromised_types` before each fix, 0 at other steps, (N,) uint8.
@@ -147,6 +149,7 @@ class Episodes:
     lengths: NDArray[np.int32]
     observations: NDArray[Any]
     actions: NDArray[Any]
+    forbidden: NDArray[np.uint8]
     log_probs: NDArray[np.float32]
     rewards: NDArray[np.float32]
     compromised: NDArray[np.uint8]
@@ -163,6 +166,13 @@ class Episodes:
         """N, the steps of all episodes."""
         return len(self.actions)
 
+    @property
+    def is_acted_upon(self) -> NDArray[np.bool_]:
+        """Which observations a step follows, (N + E,) bool: all but each episode's final one."""
+        result = np.ones(self.num_steps + len(self), np.bool_)
+        result[np.cumsum(self.lengths + 1) - 1] = False
+        return result
+
     @classmethod
     def concatenate(cls, parts: Sequence[Episodes]) -> Episodes:
         """Join episodes, in the order given."""
@@ -170,10 +180,11 @@ class Episodes:
             return parts[0]
         return Episodes(
             tickets=tuple(ticket for part in parts for ticket in part.tickets),
+            forbidden=_join_forbidden([part.forbidden for part in parts]),
             **{
                 name: np.concatenate([getattr(part, name) for part in parts])
                 for name in cls.__slots__
-                if name != "tickets"
+                if name not in ("tickets", "forbidden")
             },
         )
 
@@ -186,3 +197,27 @@ class Episodes:
         """Undiscounted sum of the environment's reward of each episode, (E,) float64."""
         starts = np.cumsum(self.lengths) - self.lengths
         return np.add.reduceat(self.rewards.astype(np.float64), starts)
+
+
+def pack_forbidden(allowed: Sequence[NDArray[np.bool_] | None]) -> NDArray[np.uint8]:
+    """`Episodes.forbidden` of steps at which certain actions were allowed, (A,) bool, or all of them."""
+    masks = [mask for mask in allowed if mask is not None]
+    if not masks:
+        return np.empty((len(allowed), 0), np.uint8)
+    everything = np.ones_like(masks[0])
+    return np.packbits(~np.array([everything if mask is None else mask for mask in allowed]), axis=1)
+
+
+def unpack_forbidden(forbidden: NDArray[np.uint8], num_actions: int) -> NDArray[np.bool_]:
+    """Which of A actions each row of packed bits rules out, (rows, A) bool."""
+    if forbidden.shape[1] == 0:
+        return np.zeros((len(forbidden), num_actions), np.bool_)
+    return np.unpackbits(forbidden, axis=1, count=num_actions).view(np.bool_)
+
+
+def _join_forbidden(parts: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Episodes without masks beside others that have them rule nothing out."""
+    width = max(part.shape[1] for part in parts)
+    return np.concatenate(
+        [part if part.shape[1] == width else np.zeros((len(part), width), np.uint8) for part in parts]
+    )

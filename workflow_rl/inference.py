@@ -233,6 +233,23 @@ def choose_action(logits: Any, exponentials: Any, cumulative: Any, greedy: bool,
 
 
 @compiled
+def choose_allowed(
+    logits: Any, allowed: Any, exponentials: Any, cumulative: Any, greedy: bool, key: Any, step: int
+) -> Any:
+    """As `choose_action`, among those actions only that `allowed` (A,) bool says; at least one.
+
+    The softmax is over their logits alone, the random number the same. Source: Huang and Ontanon 2022, "A
+    closer look at invalid action masking in policy gradient algorithms".
+    """
+    actions = np.flatnonzero(allowed)
+    number = len(actions)
+    chosen, log_prob = choose_action(
+        logits[actions], exponentials[:number], cumulative[:number], greedy, key, step
+    )
+    return actions[chosen], log_prob
+
+
+@compiled
 def act(
     layers: Any,
     first: Any,
@@ -253,9 +270,18 @@ def act(
 
 @compiled
 def choose_numbers(
-    logits: Any, exponentials: Any, cumulative: Any, branches: Any, greedy: bool, key: Any, step: int
+    logits: Any,
+    allowed: Any,
+    exponentials: Any,
+    cumulative: Any,
+    branches: Any,
+    greedy: bool,
+    key: Any,
+    step: int,
 ) -> Any:
     """Several independent choices: one number for each of `branches` (K,) int64, whose logits are in a row.
+
+    `allowed` (sum of branches,) bool says which numbers may be chosen, at least one for each branch.
 
     Returns the numbers (K,) int16, and their log-probability.
     """
@@ -264,8 +290,9 @@ def choose_numbers(
     end = 0
     for i in range(len(branches)):
         start, end = end, end + branches[i]
-        numbers[i], share = choose_action(
+        numbers[i], share = choose_allowed(
             logits[start:end],
+            allowed[start:end],
             exponentials[start:end],
             cumulative[start:end],
             greedy,
@@ -331,16 +358,26 @@ class Actor:
         self._key = key
         self._greedy = greedy
 
-    def act(self, observation: NDArray[np.uint8 | np.float32], step: int) -> tuple[Any, float]:
+    def act(
+        self, observation: NDArray[np.uint8 | np.float32], step: int, allowed: NDArray[np.bool_] | None = None
+    ) -> tuple[Any, float]:
         """The action at `step` (0-based), an int, and its log-probability.
 
         Args:
             observation: shape (num_observations,), as `spaces.Interface.encode` gives it.
             step: position in the episode; with the key it fixes the random number.
+            allowed: which actions may be chosen, shape (num_actions,), at least one; `None` allows all.
         """
-        action, log_prob = act(
-            self.layers, self._first, observation, self.workspace, self._greedy, self._key, step
-        )
+        if allowed is None:
+            action, log_prob = act(
+                self.layers, self._first, observation, self.workspace, self._greedy, self._key, step
+            )
+        else:
+            logits = self.logits(observation)
+            _, _, _, exponentials, cumulative = self.workspace
+            action, log_prob = choose_allowed(
+                logits, allowed, exponentials, cumulative, self._greedy, self._key, step
+            )
         return action, log_prob
 
     def logits(self, observation: NDArray[np.uint8 | np.float32]) -> NDArray[np.float32]:
@@ -353,13 +390,26 @@ class Actor:
 class NumbersActor(Actor):
     """A policy that chooses several numbers in each step."""
 
-    def act(self, observation: NDArray[np.uint8 | np.float32], step: int) -> tuple[Any, float]:
+    def __init__(self, snapshot: Snapshot) -> None:
+        super().__init__(snapshot)
+        self._branches = np.array(snapshot.shape.branches, np.int64)
+        self._all_allowed = np.ones(snapshot.shape.num_actions, np.bool_)
+
+    def act(
+        self, observation: NDArray[np.uint8 | np.float32], step: int, allowed: NDArray[np.bool_] | None = None
+    ) -> tuple[Any, float]:
         """The numbers at `step`, (branches,) int16, and their log-probability; arguments as in `Actor`."""
         logits = self.logits(observation)
-        branches = np.array(self.shape.branches, np.int64)
         _, _, _, exponentials, cumulative = self.workspace
         numbers, log_prob = choose_numbers(
-            logits, exponentials, cumulative, branches, self._greedy, self._key, step
+            logits,
+            self._all_allowed if allowed is None else allowed,
+            exponentials,
+            cumulative,
+            self._branches,
+            self._greedy,
+            self._key,
+            step,
         )
         return numbers, log_prob
 
@@ -371,8 +421,11 @@ class DecimalsActor(Actor):
         super().__init__(snapshot)
         self._log_deviations = snapshot.parameters[-snapshot.shape.num_actions :]
 
-    def act(self, observation: NDArray[np.uint8 | np.float32], step: int) -> tuple[Any, float]:
-        """The numbers at `step`, (A,) float32, and their log-density; arguments as in `Actor`."""
+    def act(
+        self, observation: NDArray[np.uint8 | np.float32], step: int, allowed: NDArray[np.bool_] | None = None
+    ) -> tuple[Any, float]:
+        """The numbers at `step`, (A,) float32, and their log-density; `allowed` has no meaning here."""
+        assert allowed is None, "there is a choice of actions to allow"
         means = self.logits(observation)
         numbers, log_density = choose_decimals(means, self._log_deviations, self._greedy, self._key, step)
         return numbers, log_density

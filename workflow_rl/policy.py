@@ -27,6 +27,10 @@ from workflow_rl.errors import PolicyFileError
 _ACTOR_OUTPUT_GAIN = 0.01
 """A nearly uniform policy at the start (Andrychowicz et al. 2021, section 3.2)."""
 
+_LOGIT_OF_FORBIDDEN = torch.finfo(torch.float32).min
+"""Gives probability 0 and no gradient (Huang and Ontanon 2022, "A closer look at invalid action masking in
+policy gradient algorithms"). Minus infinity would too, but its share of the entropy is no number."""
+
 _METADATA_KEY = "workflow_rl"
 
 _DAMAGE = (
@@ -105,18 +109,23 @@ class ActorCritic(nn.Module):
         result: Tensor = self.actor(self._normalized(inputs))
         return result
 
-    def judge_actions(self, inputs: Tensor, rows: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+    def judge_actions(
+        self, inputs: Tensor, rows: Tensor, actions: Tensor, forbidden: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """How probable actions are, and how undecided the policy is where they were chosen.
 
         Args:
             inputs: (D, O + context) float32.
             rows: the input of each step, (N,) int64.
             actions: (N,) or (N, branches) int64, or (N, A) float32, by the kind of action.
+            forbidden: actions that could not be chosen, (D, A) bool; never for decimal numbers.
 
         Returns:
             Log-probabilities (or densities) of the actions and entropies, in nats, each (N,) float32.
         """
         outputs = self.logits(inputs)
+        if forbidden is not None:
+            outputs = outputs.masked_fill(forbidden, _LOGIT_OF_FORBIDDEN)
         if self.shape.is_gaussian:
             return judge_decimals(outputs, self.log_deviations, rows, actions)
         if self.shape.branches:

@@ -5,10 +5,6 @@ by an older one (lag > 0) the objective is decoupled (Hilton, Cobbe, Schulman 20
 policy optimization", equation 5): the clip is around the *proximal* policy, the one at the start of the
 update, and the older *behaviour* policy enters as a truncated importance weight only.
 
-Observations of bits repeat: ten thousand steps of CAGE Challenge 2 hold some hundred distinct ones. The
-networks are evaluated once for each distinct input and their outputs shared by all steps that have it, which
-changes nothing but the time.
-
 Values are computed here, with the critic at the start of the update, rather than by the workers with an older
 one: they are fresher, and a worker evaluates half as much.
 """
@@ -25,9 +21,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from workflow_rl.episode import Episodes, context_of
+from workflow_rl.episode import Episodes
 from workflow_rl.errors import SettingError
 from workflow_rl.gae import generalized_advantages
+from workflow_rl.network_inputs import distinct_inputs
 from workflow_rl.policy import ActorCritic
 from workflow_rl.seeding import Stream, generator
 from workflow_rl.settings import PPOSettings
@@ -68,6 +65,7 @@ class _Samples:
     """Steps as the learner sees them: N steps, D distinct network inputs."""
 
     inputs: Tensor  # (D, O + context) float32
+    forbidden: Tensor | None  # (D, A) bool, actions ruled out by masks; None if there were none
     rows: Tensor  # (N,) int64, each step's input
     actions: Tensor  # (N,) int64; see `ActorCritic.judge_actions` for other kinds of action
     advantages: Tensor  # (N,) float32
@@ -80,6 +78,7 @@ class _Samples:
         needed, rows = torch.unique(self.rows[steps], return_inverse=True)
         return _Samples(
             self.inputs[needed],
+            None if self.forbidden is None else self.forbidden[needed],
             rows,
             self.actions[steps],
             self.advantages[steps],
@@ -187,10 +186,11 @@ class PPO:
         self, batch: Episodes, rewards: NDArray[np.float32], *, is_on_policy: bool
     ) -> tuple[_Samples, Tensor, float]:
         settings = self.settings
-        inputs, rows = _distinct_inputs(batch)
-        distinct_inputs = self._tensor(inputs)
-        values = self.policy.values(distinct_inputs).cpu().numpy()[rows]
-        has_future = ~batch.terminated if settings.horizon == "truncation" else np.zeros(len(batch), np.bool_)
+        distinct = distinct_inputs(batch, self.policy.shape.num_actions)
+        inputs = self._tensor(distinct.inputs)
+        forbidden = None if distinct.forbidden is None else self._tensor(distinct.forbidden)
+        values = self.policy.values(inputs).cpu().numpy()[distinct.rows]
+        has_future = np.logical_not(batch.terminated) & (settings.horizon == "truncation")
         advantages = generalized_advantages(
             rewards * np.float32(settings.reward_scale),
             values,
@@ -199,23 +199,23 @@ class PPO:
             settings.discount,
             settings.gae_lambda,
         )
-        is_step = np.ones(len(rows), np.bool_)
-        is_step[np.cumsum(batch.lengths + 1) - 1] = False  # each episode's final observation
+        is_step = batch.is_acted_upon
         returns = advantages + values[is_step]
         if settings.normalize_advantages:
             advantages = (advantages - advantages.mean()) / (advantages.std() + _SMALL)
-        step_rows = self._tensor(rows[is_step])
+        rows = self._tensor(distinct.rows[is_step])
         is_decimal = self.policy.shape.is_gaussian
         actions = self._tensor(batch.actions if is_decimal else batch.actions.astype(np.int64))
         behaviour = self._tensor(batch.log_probs)
         if is_on_policy or settings.objective == "coupled":
             proximal = behaviour
         else:
-            proximal, _ = self.policy.judge_actions(distinct_inputs, step_rows, actions)
+            proximal, _ = self.policy.judge_actions(inputs, rows, actions, forbidden)
         weights = torch.exp(proximal - behaviour)
         samples = _Samples(
-            distinct_inputs,
-            step_rows,
+            inputs,
+            forbidden,
+            rows,
             actions,
             self._tensor(advantages),
             self._tensor(returns),
@@ -239,7 +239,9 @@ class PPO:
     def _gradient_step(self, samples: _Samples) -> Tensor:
         """One step of Adam; returns the statistics of `UpdateStatistics` that belong to it, (6,) float32."""
         settings = self.settings
-        log_probs, entropies = self.policy.judge_actions(samples.inputs, samples.rows, samples.actions)
+        log_probs, entropies = self.policy.judge_actions(
+            samples.inputs, samples.rows, samples.actions, samples.forbidden
+        )
         entropy = entropies.mean()
         log_ratio = log_probs - samples.proximal_log_probs
         ratio = log_ratio.exp()
@@ -257,34 +259,6 @@ class PPO:
             kl = (ratio - 1 - log_ratio).mean()
             clip_fraction = (ratio != clipped).float().mean()
             return torch.stack([policy_loss, value_loss, entropy, kl, clip_fraction, norm]).detach().cpu()
-
-
-def _distinct_inputs(batch: Episodes) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The network inputs of all N + E observations, each distinct one once.
-
-    Returns:
-        Inputs, (D, O + context) float32; and the input of each observation, (N + E,) int64.
-    """
-    contexts = np.stack([context_of(ticket) for ticket in batch.tickets])
-    episodes = np.repeat(np.arange(len(batch)), batch.lengths + 1)
-    if batch.observations.dtype == np.uint8:
-        workflows = np.array([-1 if t.workflow is None else t.workflow for t in batch.tickets])
-        first, rows = _distinct_rows(batch.observations, workflows[episodes])
-    else:
-        first = rows = np.arange(len(batch.observations))
-    observations = batch.observations[first].astype(np.float32)
-    return np.concatenate([observations, contexts[episodes[first]]], axis=1), rows
-
-
-def _distinct_rows(
-    bits: NDArray[np.uint8], workflows: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Where each distinct pair of bits (R, O) and workflow (R,) stands first, (D,); each row's pair, (R,)."""
-    keys = np.concatenate([np.packbits(bits, axis=1), workflows[:, None].astype(np.uint8)], axis=1)
-    words = np.pad(keys, ((0, 0), (0, -keys.shape[1] % 8))).view(np.uint64)
-    key = words[:, 0] if words.shape[1] == 1 else words.view([("", np.uint64)] * words.shape[1])[:, 0]
-    _, first, rows = np.unique(key, return_index=True, return_inverse=True)
-    return first, rows
 
 
 def _explained_variance(values: NDArray[np.float32], returns: NDArray[np.float32]) -> float:

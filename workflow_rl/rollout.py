@@ -12,10 +12,11 @@ import importlib
 import os
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import gymnasium
 import numpy as np
@@ -32,6 +33,7 @@ from workflow_rl.episode import (
     Snapshot,
     Ticket,
     context_of,
+    pack_forbidden,
 )
 from workflow_rl.errors import EpisodeError, WorkflowRLError
 from workflow_rl.inference import Actor, actor_of
@@ -81,6 +83,29 @@ def network_shape(environment: Environment, *, hidden_size: int, has_workflow: b
         branches=interface.branches,
         is_gaussian=interface.is_gaussian,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """What an environment raised, in a form that can always be sent.
+
+    Attributes:
+        error: its type and message.
+        trace: the traceback.
+    """
+
+    error: str
+    trace: str
+
+    @classmethod
+    def by(cls, error: BaseException) -> Self:
+        """Keep what is known of an exception."""
+        return cls(f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error)))
+
+
+def failed_episode(ticket: Ticket, raised: Raised) -> EpisodeError:
+    """How the failure of an episode is reported, whoever played it."""
+    return EpisodeError(f"{ticket.environment.id} raised {raised.error} while playing {ticket}", raised.trace)
 
 
 class Player:
@@ -137,14 +162,26 @@ class Player:
             raise
         except (Exception, SystemExit) as error:  # `sys.exit` in an environment is not to end the learner
             self._environments.pop(ticket.environment, None)  # it may be in any state now: build it anew
-            raise EpisodeError(
-                f"{ticket.environment.id} raised {type(error).__name__}: {error} while playing {ticket}",
-                traceback.format_exc(),
-            ) from error
+            raise failed_episode(ticket, Raised.by(error)) from error
 
 
 def _compromised_types(environment: Environment) -> int:
     return compromised_types(cast(HasRedAccess, environment.unwrapped).red_access())
+
+
+def _allowed(
+    info: Mapping[str, Any], interface: Interface, ticket: Ticket, step: int
+) -> NDArray[np.bool_] | None:
+    """The actions that the environment allows at a step, (A,) bool; `None` if it does not say."""
+    mask = info.get("action_mask")
+    if mask is None:
+        return None
+    try:
+        return interface.allowed_by(mask)
+    except ValueError as error:
+        raise EpisodeError(
+            f"the action mask of {ticket.environment.id} at step {step} of {ticket} is no good: {error}"
+        ) from error
 
 
 def _play_episode(environment: Environment, interface: Interface, ticket: Ticket, actor: Actor) -> Episodes:
@@ -152,19 +189,21 @@ def _play_episode(environment: Environment, interface: Interface, ticket: Ticket
     key = episode_key(ticket.run_seed, ticket.stream, ticket.episode)
     actor.begin_episode(context_of(ticket), key, greedy=ticket.greedy)
     judged = ticket.workflow is not None
-    first, _ = environment.reset(seed=int(environment_seed(key)))
+    first, info = environment.reset(seed=int(environment_seed(key)))
     observations = [interface.encode(first)]
     actions: list[Any] = []
+    masks: list[NDArray[np.bool_] | None] = []
     log_probs: list[float] = []
     rewards: list[float] = []
     compromised: list[int] = []
     terminated = truncated = False
     while not (terminated or truncated):
-        action, log_prob = actor.act(observations[-1], len(actions))
+        masks.append(_allowed(info, interface, ticket, len(actions)))
+        action, log_prob = actor.act(observations[-1], len(actions), masks[-1])
         # The true state costs time, so it is asked for only where compliance needs it: before a fix.
         is_fix = judged and FIXED_TYPE[action] >= 0
         compromised.append(_compromised_types(environment) if is_fix else 0)
-        observation, reward, terminated, truncated, _ = environment.step(interface.decode(action))
+        observation, reward, terminated, truncated, info = environment.step(interface.decode(action))
         observations.append(interface.encode(observation))
         actions.append(action)
         log_probs.append(log_prob)
@@ -174,6 +213,7 @@ def _play_episode(environment: Environment, interface: Interface, ticket: Ticket
         lengths=np.array([len(actions)], np.int32),
         observations=np.array(observations),
         actions=np.array(actions, interface.action_dtype),
+        forbidden=pack_forbidden(masks),
         log_probs=np.array(log_probs, np.float32),
         rewards=np.array(rewards, np.float32),
         compromised=np.array(compromised, np.uint8),

@@ -15,11 +15,15 @@ The same for every environment, so that nothing above knows what it plays:
     MultiDiscrete, any shape           one of n for each component
     Box, any shape                     normal numbers, cut to the bounds; -1 and 1 stand for the bounds where
                                        a component has both, and for themselves where not
+
+An environment may rule out some of the numbers to choose from, for the next step, by `info["action_mask"]` of
+`reset` and `step`: 1 where a number is allowed, 0 where not. An info without a mask allows all. The mask of a
+MultiDiscrete action has the numbers of all components in a row, or is a tuple as for `MultiDiscrete.sample`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +35,7 @@ from numpy.typing import NDArray
 from workflow_rl.errors import SettingError
 
 _BITS = (spaces.MultiBinary, spaces.Discrete, spaces.MultiDiscrete)
+_MOST_CHOICES = int(np.iinfo(np.int16).max)
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,41 @@ class Interface:
         """In which choices are recorded."""
         return np.float32 if self.is_gaussian else np.int16
 
+    def allowed_by(self, mask: Any) -> NDArray[np.bool_]:
+        """What an action mask allows, (num_actions,) bool.
+
+        Raises:
+            ValueError: the mask does not fit the actions, or leaves none.
+        """
+        if self.is_gaussian:
+            raise ValueError("actions of a Box cannot be masked")
+        parts = list(_mask_parts(mask))
+        lengths = tuple(map(len, parts))
+        choices = self.branches or (self.num_actions,)
+        if lengths not in (choices, (self.num_actions,)):
+            raise ValueError(f"it must have {_sum_of(choices)} numbers, has {_sum_of(lengths)}")
+        numbers = np.concatenate(parts)
+        allowed: NDArray[np.bool_] = numbers == 1
+        if not (allowed | (numbers == 0)).all():
+            raise ValueError("its numbers must be 0 or 1")
+        ends = np.cumsum(choices)
+        if not all(group.any() for group in np.split(allowed, ends[:-1])):
+            raise ValueError("it leaves nothing to choose from")
+        return allowed
+
+
+def _mask_parts(mask: Any) -> Iterator[NDArray[Any]]:
+    """The arrays in a mask, from the first to the last, however nested its tuples are."""
+    if isinstance(mask, tuple):
+        for part in mask:
+            yield from _mask_parts(part)
+    else:
+        yield np.ravel(mask)
+
+
+def _sum_of(lengths: Iterable[int]) -> str:
+    return " + ".join(map(str, lengths))
+
 
 def interface_of(environment: gymnasium.Env[Any, Any]) -> Interface:
     """The interface that an environment's spaces ask for.
@@ -71,6 +111,10 @@ def interface_of(environment: gymnasium.Env[Any, Any]) -> Interface:
             f"the observation space must have a fixed length when flattened, got {observation}"
         )
     num_actions, branches = _outputs(action)
+    if max(branches, default=num_actions) > _MOST_CHOICES:
+        raise SettingError(
+            f"a choice may be among {_MOST_CHOICES} actions at most, the action space is {action}"
+        )
     return Interface(
         num_observations=spaces.flatdim(observation),
         num_actions=num_actions,
@@ -96,8 +140,9 @@ def _outputs(action: spaces.Space[Any]) -> tuple[int, tuple[int, ...]]:
 def _encoder(space: spaces.Space[Any]) -> Callable[[Any], NDArray[Any]]:
     """A copy each time: some environments hand out the array that they go on writing to."""
     dtype = np.uint8 if _is_bits(space) else np.float32
-    if isinstance(space, spaces.Box | spaces.MultiBinary) and len(space.shape) == 1:
-        return lambda observation: np.array(observation, dtype)
+    if isinstance(space, spaces.Box | spaces.MultiBinary):
+        length = spaces.flatdim(space)  # an observation of another length is refused by `reshape`
+        return lambda observation: np.array(observation, dtype).reshape(length)
     return lambda observation: np.array(spaces.flatten(space, observation), dtype)
 
 
@@ -121,13 +166,13 @@ def _decoder(space: spaces.Space[Any]) -> Callable[[Any], Any]:
 
 def _box_decoder(space: spaces.Box) -> Callable[[Any], Any]:
     is_bounded = space.bounded_below & space.bounded_above
-    low = np.where(is_bounded, space.low, 0.0)
-    high = np.where(is_bounded, space.high, 0.0)
+    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
+    from_low, to_high = np.where(is_bounded, low, 0.0), np.where(is_bounded, high, 0.0)
 
     def decode(choice: NDArray[np.float32]) -> NDArray[Any]:
         numbers = choice.reshape(space.shape).astype(np.float64)
-        within = low + (np.clip(numbers, -1.0, 1.0) + 1.0) / 2.0 * (high - low)
-        cut = np.clip(numbers, space.low, space.high)  # where there is one bound or none
-        return np.where(is_bounded, within, cut).astype(space.dtype)
+        share = (np.clip(numbers, -1.0, 1.0) + 1.0) / 2.0
+        within = from_low * (1.0 - share) + to_high * share
+        return np.clip(np.where(is_bounded, within, numbers), low, high).astype(space.dtype)
 
     return decode
