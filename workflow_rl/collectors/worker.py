@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
-import os
 import shutil
-import signal
-import threading
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from workflow_rl.collectors.child_process import settle
 from workflow_rl.collectors.heartbeats import Heartbeat
 from workflow_rl.collectors.snapshot_directory import SnapshotReader
 from workflow_rl.episode import Episodes, Ticket
-from workflow_rl.errors import EpisodeError, WorkflowRLError
-from workflow_rl.rollout import Player
-
-_NICENESS = 10
-"""Workers yield to the learner: a hundred runnable ones would otherwise starve it on a small machine."""
+from workflow_rl.errors import WorkflowRLError
+from workflow_rl.rollout import Player, Raised, failed_episode
 
 
 @dataclass
@@ -42,15 +35,12 @@ def start(directory: Path) -> None:
         directory: where the learner writes snapshots and the worker its heartbeat.
     """
     global _worker
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches the whole terminal group; the parent decides
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # held by `fork_server` until now
-    with contextlib.suppress(OSError, AttributeError):  # no such call on Windows, or already at the lowest
-        os.nice(_NICENESS)
-    threading.Thread(target=_end_with_parent, args=(directory,), daemon=True).start()
+    settle(when_orphaned=partial(shutil.rmtree, directory, ignore_errors=True))
     _worker = _Worker(SnapshotReader(directory), Heartbeat(directory), Player())
+
+
+def show_up() -> None:
+    """The first call of a pool: when it returns, a worker is ready."""
 
 
 def play(call: int, tickets: Sequence[Ticket]) -> Episodes:
@@ -73,19 +63,4 @@ def play(call: int, tickets: Sequence[Ticket]) -> Episodes:
         raise
     except BaseException as error:
         _worker.player = Player()  # the environment may be in any state now: build it anew
-        raise EpisodeError(
-            f"{tickets[0].environment.id} raised {type(error).__name__}: {error} while playing {tickets[0]}",
-            traceback.format_exc(),
-        ) from error
-
-
-def _end_with_parent(directory: Path) -> None:
-    """Leave when the parent is gone: workers hold both ends of the call queue and would wait on it for ever.
-
-    (cpython issue 111873.) The snapshots are removed too, since nobody else is left to do it.
-    """
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        shutil.rmtree(directory, ignore_errors=True)
-        os._exit(1)
+        raise failed_episode(tickets[0], Raised.by(error)) from error
