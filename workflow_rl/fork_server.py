@@ -6,20 +6,25 @@ Started early, it does so while this process is still importing torch.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from multiprocessing import forkserver, spawn
 from multiprocessing.context import BaseContext
 from pathlib import Path
+
+if sys.platform != "win32":
+    from workflow_rl.worker_process import WorkerContext
 
 MAIN_VARIABLE = "WORKFLOW_RL_MAIN"
 """Tells the fork server which main module its workers import (`main_preload`)."""
 
 _MAIN_KEYS = ("sys_argv", "init_main_from_name", "init_main_from_path")
+
 _THREAD_COUNTS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
@@ -34,14 +39,14 @@ def worker_context(preload: Sequence[str]) -> BaseContext:
     """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
+    context = WorkerContext()
     context.set_forkserver_preload([*preload, "workflow_rl.main_preload"])
     with _environment_of_workers(), _interrupts_held():
         forkserver.ensure_running()  # inherits both now, and the workers from it
     return context
 
 
-@contextmanager
+@contextlib.contextmanager
 def _environment_of_workers() -> Iterator[None]:
     """The variables that the fork server is to see.
 
@@ -69,7 +74,7 @@ def _environment_of_workers() -> Iterator[None]:
                 os.environ[name] = value
 
 
-@contextmanager
+@contextlib.contextmanager
 def _interrupts_held() -> Iterator[None]:
     """Ctrl-C reaches the whole terminal group; a worker that is just starting must not die of it.
 

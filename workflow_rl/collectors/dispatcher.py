@@ -5,14 +5,18 @@
     inbox.get() <--- episodes ----  report of a pool  <-------------------  episodes
                 <--- an error when a ticket has failed for the last time
 
+                                    a pool is needed  --> starter's thread: start its processes, one by one
+
 The thread owns all that changes here; the others send it messages. It works while the learner learns, so a
-worker lost during an update is replaced, and its ticket played again, before anybody waits for it.
+worker lost during an update is replaced, and its ticket played again, before anybody waits for it. It never
+waits for a process to start, which takes long where many compete for few cores.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+import sys
 import threading
 import time
 from collections import deque
@@ -23,10 +27,13 @@ from queue import Empty, SimpleQueue
 
 from workflow_rl.collectors.attempts import Attempts, Cause, Failure
 from workflow_rl.collectors.interface import Inbox
+from workflow_rl.collectors.starter import Starter
 from workflow_rl.collectors.worker_pool import (
     Call,
     CallEnded,
     PoolBroke,
+    PoolReady,
+    Report,
     WorkerPool,
     failure_of_exception,
     join,
@@ -38,6 +45,11 @@ from workflow_rl.fork_server import worker_context
 _MAX_USELESS_POOLS = 3
 """Pools in a row that break before they have played anything, with no ticket to blame: it is not the episodes
 that kill the workers then, and a fourth pool would not fare better."""
+
+_PREFETCHED = 2
+"""Calls in a pool beyond its workers, so that one who is done finds the next at once. They are tied to the
+pool, and wait for its workers while others may be idle: no more than needed, and none as long as other pools
+are still starting."""
 
 _CHECKS_PER_TIMEOUT = 10
 
@@ -66,11 +78,14 @@ class Dispatcher:
         self._directory = directory
         self._preload = preload
         self._episode_timeout = episode_timeout
-        self._messages: SimpleQueue[Call | CallEnded | PoolBroke | None] = SimpleQueue()
+        self._messages: SimpleQueue[Call | Report | None] = SimpleQueue()
         self._waiting: deque[Call] = deque()
         self._numbers = itertools.count()
         self._useless_pools = 0
         self._next_check = 0.0
+        self._starter = Starter()
+        self._unstarted: deque[WorkerPool] = deque()
+        self._starting: set[WorkerPool] = set()
         self._pools = [self._new_pool(size) for size in pool_sizes]
         self._thread = threading.Thread(target=self._run, name="workflow_rl-dispatcher", daemon=True)
         self._thread.start()
@@ -88,6 +103,7 @@ class Dispatcher:
         """End the workers at once, whatever they are doing; calls that are open end with an error."""
         self._messages.put(None)
         self._thread.join()
+        self._starter.stop()
         join([process for pool in self._pools for process in pool.terminate()])
 
     def _run(self) -> None:
@@ -98,7 +114,7 @@ class Dispatcher:
         finally:
             self._give_up([*self._waiting, *self._open_calls()], CollectorError("the collector has ended"))
 
-    def _next_message(self) -> Call | CallEnded | PoolBroke | None:
+    def _next_message(self) -> Call | Report | None:
         """The next message; meanwhile look after the workers. `None` is the end."""
         if self._episode_timeout is None:
             return self._messages.get()
@@ -110,11 +126,13 @@ class Dispatcher:
                 pool.end_overdue(self._episode_timeout)
             self._next_check = time.monotonic() + self._episode_timeout / _CHECKS_PER_TIMEOUT
 
-    def _handle(self, message: Call | CallEnded | PoolBroke) -> None:
+    def _handle(self, message: Call | Report) -> None:
         if isinstance(message, Call):
             self._waiting.append(message)
         elif message.pool not in self._pools:
             return  # it has been replaced, and its calls were handed out again
+        elif isinstance(message, PoolReady):
+            self._starting.discard(message.pool)
         elif isinstance(message, PoolBroke):
             self._replace(message.pool)
         else:
@@ -134,17 +152,16 @@ class Dispatcher:
     def _replace(self, pool: WorkerPool) -> None:
         """A new pool for a broken one; its calls come first, in their old order."""
         pool.kill()
+        self._starting.discard(pool)
         self._pools[self._pools.index(pool)] = self._new_pool(pool.num_workers)
         failures = [(call, pool.failure_of(call)) for call in pool.calls.values()]
+        for call, failure in reversed(failures):
+            self._play_again(call, failure)
         is_useless = not pool.has_played and all(f.cause is Cause.BYSTANDER for _, f in failures)
         self._useless_pools += is_useless
         if self._useless_pools > _MAX_USELESS_POOLS * len(self._pools):
-            self._give_up(
-                pool.calls.values(), CollectorError("worker processes die before they play anything")
-            )
-            return
-        for call, failure in reversed(failures):
-            self._play_again(call, failure)
+            self._give_up(self._waiting, CollectorError("worker processes die before they play anything"))
+            self._waiting.clear()
 
     def _play_again(self, call: Call, failure: Failure) -> None:
         """Put a call before all others.
@@ -163,23 +180,32 @@ class Dispatcher:
         self._waiting.extendleft(self._call((ticket,), call.inbox) for ticket in reversed(call.tickets))
 
     def _hand_out(self) -> None:
-        while self._waiting:
-            pool = max(self._pools, key=lambda pool: pool.room)
-            if pool.room <= 0:
-                return
+        while self._waiting and (pool := self._emptiest()) is not None:
             call = self._waiting.popleft()
             try:
                 pool.hand_in(call)
             except BrokenProcessPool:
                 self._waiting.appendleft(call)
-                if not pool.calls:
-                    self._replace(pool)
+        num_starting = sum(pool.num_workers for pool in self._starting)
+        while self._unstarted and num_starting < len(self._waiting):
+            pool = self._unstarted.popleft()
+            self._starting.add(pool)
+            self._starter.start(pool)
+            num_starting += pool.num_workers
+
+    def _emptiest(self) -> WorkerPool | None:
+        """The pool that the next call goes to, if there is one that takes it."""
+        pool = max(self._pools, key=lambda pool: pool.num_idle if pool.is_ready else -sys.maxsize)
+        is_rising = bool(self._starting or self._unstarted)
+        return pool if pool.is_ready and pool.num_idle > (0 if is_rising else -_PREFETCHED) else None
 
     def _call(self, tickets: tuple[Ticket, ...], inbox: Inbox) -> Call:
         return Call(next(self._numbers), tickets, inbox)
 
     def _new_pool(self, size: int) -> WorkerPool:
-        return WorkerPool(size, worker_context(self._preload), self._directory, self._messages.put)
+        pool = WorkerPool(size, worker_context(self._preload), self._directory, self._messages.put)
+        self._unstarted.append(pool)
+        return pool
 
     def _open_calls(self) -> list[Call]:
         return [call for pool in self._pools for call in pool.calls.values()]

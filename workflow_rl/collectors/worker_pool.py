@@ -1,9 +1,16 @@
-"""A few workers on one `concurrent.futures.ProcessPoolExecutor`, and who is to blame when it breaks.
+"""A worker, or a few, on one `concurrent.futures.ProcessPoolExecutor`, and who is to blame when it breaks.
+
+    start()     in the thread of the starter: the executor's first call starts its processes
+    hand_in()   from then on: more calls, which start nothing
+    reports     in the executor's own thread: ready, a call has come back, broken
 
 One worker's abrupt death breaks its executor: every pending future fails and the other workers are ended
-(`concurrent/futures/process.py`, `_terminate_broken`). The futures fail first, in the executor's own thread,
-and their callbacks run there before it ends anybody: at that moment the processes that are gone are exactly
-those that died by themselves, and their heartbeats name the calls they were playing.
+(`concurrent/futures/process.py`, `_terminate_broken`). Until Python 3.12 that goes wrong if a process is
+being started meanwhile: it may be missed, and the executor's thread waits for it. So all processes are
+started before the executor has a thread, as Python itself does where it forks.
+
+The futures fail first, and their callbacks run before anybody is ended: at that moment the processes that are
+gone are those that died by themselves, and their heartbeats name what they were playing.
 """
 
 from __future__ import annotations
@@ -28,13 +35,8 @@ from workflow_rl.collectors.heartbeats import forget_beat, read_beat
 from workflow_rl.episode import Episodes, Ticket
 from workflow_rl.errors import EpisodeError, WorkflowRLError
 
-_PREFETCHED = 2
-"""Calls in a pool beyond its workers, so that one who is done finds the next at once. They are tied to the
-pool, and wait for its workers while others may be idle: no more than needed."""
-
 _JOIN_SECONDS = 5.0
-_HAND_IN_SECONDS = 1.0
-_BYSTANDER = Failure(Cause.BYSTANDER, "another worker of its pool was lost")
+_BYSTANDER = Failure(Cause.BYSTANDER, "a worker of its pool was lost")
 _UNREADABLE = Failure(Cause.RAISED, "it or another one sent a result that could not be read")
 
 
@@ -63,19 +65,29 @@ class CallEnded:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class PoolReady:
+    """A pool reports that it takes calls now."""
+
+    pool: WorkerPool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class PoolBroke:
     """A pool reports that it has lost a worker, and with it all of its calls."""
 
     pool: WorkerPool
 
 
+Report = PoolReady | CallEnded | PoolBroke
+
+
 class WorkerPool:
     """Worker processes that live and die together. Once broken it stays so; make another one.
 
-    All methods are called by one thread.
+    All methods but `start` are called by one thread.
 
     Args:
-        num_workers: processes, started when there is something to do for them.
+        num_workers: processes.
         context: how they are started.
         directory: of snapshots and heartbeats.
         report: called in another thread, with what happened.
@@ -91,7 +103,7 @@ class WorkerPool:
         num_workers: int,
         context: BaseContext,
         directory: Path,
-        report: Callable[[CallEnded | PoolBroke], None],
+        report: Callable[[Report], None],
     ) -> None:
         self.num_workers = num_workers
         self.calls: dict[int, Call] = {}
@@ -100,34 +112,50 @@ class WorkerPool:
         self._report = report
         self._failures: dict[int, Failure] = {}
         self._overdue: dict[int, Failure] = {}
+        self._is_ready = False
         self._is_broken = False
-        self._is_refusing = False
-        self._handing_in = threading.Lock()
+        self._breaking = threading.Lock()
         self._executor = ProcessPoolExecutor(
             num_workers, mp_context=context, initializer=worker.start, initargs=(directory,)
         )
+        # All of them at the first call, not one a call: a later start is not as safe as Python believes.
+        self._executor._safe_to_dynamically_spawn_children = False  # type: ignore[attr-defined]
 
     @property
-    def room(self) -> int:
-        """How many more calls it takes; none once it has refused one."""
-        return 0 if self._is_refusing else self.num_workers + _PREFETCHED - len(self.calls)
+    def is_ready(self) -> bool:
+        """Whether it takes calls: its workers have started and none is lost, as far as is known."""
+        return self._is_ready and not self._is_broken
+
+    @property
+    def num_idle(self) -> int:
+        """Workers without a call; negative if calls wait behind others."""
+        return self.num_workers - len(self.calls)
+
+    def start(self) -> None:
+        """Start the workers; returns when their processes are there. The pool reports when it takes calls."""
+        try:
+            future = self._executor.submit(worker.show_up)
+        except (OSError, EOFError):  # a process ended while it was being started
+            self._on_broken()
+        else:
+            future.add_done_callback(self._on_shown_up)
 
     def hand_in(self, call: Call) -> None:
         """Queue a call.
 
         Raises:
-            BrokenProcessPool: a worker was lost. If there are calls in the pool, it has yet to report who is
-                to blame; if there are none, it has nothing to report.
+            BrokenProcessPool: a worker was lost; the pool reports that, or has done so.
         """
         self.calls[call.number] = call
         try:
-            with self._handing_in:
-                future = self._executor.submit(worker.play, call.number, call.tickets)
+            future = self._executor.submit(worker.play, call.number, call.tickets)
         except BrokenProcessPool:
-            self._is_refusing = True
             del self.calls[call.number]
+            self._on_broken()
             raise
         future.add_done_callback(partial(self._on_done, call))
+        if self._executor._broken:
+            self._on_broken()  # until Python 3.12 it forgets a future that it receives while it breaks
 
     def take_back(self, call: Call) -> None:
         """Count a call as come back."""
@@ -167,25 +195,30 @@ class WorkerPool:
     def _processes(self) -> list[BaseProcess]:
         return list((self._executor._processes or {}).values())  # no public way before Python 3.14
 
+    def _on_shown_up(self, future: Future[None]) -> None:
+        if future.cancelled():
+            return
+        if future.exception() is not None:
+            self._on_broken()
+        else:
+            self._is_ready = True
+            self._report(PoolReady(self))
+
     def _on_done(self, call: Call, future: Future[Episodes]) -> None:
         if future.cancelled():
             return
-        if not isinstance(future.exception(), BrokenProcessPool):
+        if isinstance(future.exception(), BrokenProcessPool):
+            self._on_broken()
+        else:
             self._report(CallEnded(self, call, future))
-        elif not self._is_broken:
-            self._is_broken = True
-            self._wait_for_hand_in()
-            self._failures = self._blame()
-            self._report(PoolBroke(self))
 
-    def _wait_for_hand_in(self) -> None:
-        """Let a call that is being handed in, and may be starting a worker for it, get into the executor.
-
-        Python 3.11's executor thread would stumble over the new worker while it ends the others. Later ones
-        may hold the lock that handing in waits for, and have nothing to fear: hence the limit.
-        """
-        if self._handing_in.acquire(timeout=_HAND_IN_SECONDS):
-            self._handing_in.release()
+    def _on_broken(self) -> None:
+        """Report it, once; whoever notices first, in whatever thread."""
+        with self._breaking:
+            if not self._is_broken:
+                self._failures = self._blame()
+                self._is_broken = True
+                self._report(PoolBroke(self))
 
     def _blame(self) -> dict[int, Failure]:
         """The calls that the dead were playing. If nobody is dead, a result could not be read: any may be."""
