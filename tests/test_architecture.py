@@ -52,6 +52,7 @@ LAYERS = {
         "collectors.sequential",
         "collectors.synchronous",
         "collectors.thread_pool",
+        "collectors.barrier_free",
         "collectors.executor",
         "collectors.ray_actors",
     ),

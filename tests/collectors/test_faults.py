@@ -18,7 +18,7 @@ import pytest
 from awkward_environments import FAULTS, specification
 from played import UNEVEN, assert_same, play, played_alone, snapshot, tickets
 
-from workflow_rl.collectors import ExecutorCollector, executor
+from workflow_rl.collectors import ExecutorCollector, barrier_free
 from workflow_rl.collectors.attempts import Cause
 from workflow_rl.episode import Episodes, Ticket
 from workflow_rl.errors import CollectorError, EpisodeError, MissingExtraError
@@ -208,7 +208,7 @@ def test_a_result_that_cannot_be_read_ends_the_run(collector: ExecutorCollector)
 def test_of_episodes_that_travelled_together_the_one_at_fault_is_named(
     collector: ExecutorCollector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(executor, "_CHUNK_SECONDS", 10.0)
+    monkeypatch.setattr(barrier_free, "_CHUNK_SECONDS", 10.0)
     quick = tickets(range(20), batch=0)
     assert_same(play(collector, quick), played_alone(quick))  # now it knows that they are quick
     faulty = specification("Faulty", fault="exits")
