@@ -100,6 +100,10 @@ def executor_of(settings: CollectorSettings, environment: EnvironmentSpec) -> st
     """
     if settings.collector == "sequential":
         return None
+    if settings.executor == "thread" and settings.episode_timeout is not None:
+        raise SettingError(
+            f"--episode-timeout {settings.episode_timeout:g} needs --executor process: nothing ends a thread"
+        )
     if settings.executor == "thread" and environment.id == CYBORG:
         raise SettingError(
             "--executor thread cannot play the reference simulator, which draws from random generators that "

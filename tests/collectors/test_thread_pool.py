@@ -103,7 +103,7 @@ def test_a_time_limit_is_refused() -> None:
     with pytest.raises(ValueError, match="nothing ends an episode that hangs in a thread"):
         ExecutorCollector(2, executor="thread", episode_timeout=5.0)
     with pytest.raises(SettingError, match=r"^--episode-timeout 5 needs --executor process: nothing ends a"):
-        CollectorSettings(executor="thread", episode_timeout=5.0)
+        make_collector(CollectorSettings(executor="thread", episode_timeout=5.0), UNEVEN)
 
 
 @pytest.mark.parametrize(
