@@ -244,7 +244,7 @@ class CollectorSettings(_Group):
 
     collector: str = _setting(
         "executor",
-        "executor: worker processes that play whole episodes on their own. "
+        "executor: workers that play whole episodes on their own. "
         "sequential: one environment in this process.",
         choices=("executor", "sequential"),
         alters_results=False,
@@ -275,13 +275,6 @@ class CollectorSettings(_Group):
         above=0.0,
         alters_results=False,
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.executor == "thread" and self.episode_timeout is not None:
-            raise SettingError(
-                f"--episode-timeout {self.episode_timeout:g} needs --executor process: nothing ends a thread"
-            )
 
 
 @dataclass(frozen=True)
