@@ -13,7 +13,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -24,13 +26,13 @@ from tensorboard.backend.event_processing.event_accumulator import (  # type: ig
     EventAccumulator,
 )
 
-from workflow_rl import commands, run_record
+from workflow_rl import commands, environment_job, run_record
 from workflow_rl.checkpoint import CHECKPOINTS, Checkpoint, load_checkpoint, save_checkpoint
 from workflow_rl.collectors import SequentialCollector
 from workflow_rl.episode import Episodes
 from workflow_rl.errors import CollectorError, RunDirectoryError
-from workflow_rl.run_log import RunDirectory
-from workflow_rl.settings import TrainSettings
+from workflow_rl.run_log import LEARNING_LOG, TRAINING_LOG, RunDirectory
+from workflow_rl.settings import EnvironmentTrainSettings, TrainSettings
 
 # Files
 
@@ -159,24 +161,80 @@ def test_what_a_kill_left_is_tidied_up(directory: RunDirectory) -> None:
 
 # Runs
 
+
+@dataclass(frozen=True)
+class Job:
+    """A command that leaves a run, and a run that ends soon.
+
+    Attributes:
+        settings: the kind of its settings.
+        start: runs it.
+        resume: goes on with it.
+        module: the module that makes its collector.
+        log: has a row for every update.
+        small: settings; a checkpoint is written after every update.
+    """
+
+    settings: type[TrainSettings | EnvironmentTrainSettings]
+    start: Callable[..., int]
+    resume: Callable[..., int]
+    module: ModuleType
+    log: str
+    small: dict[str, Any]
+
+    def chosen(self, path: Path, **changes: Any) -> Any:
+        return self.settings.from_flat({**self.small, "run_dir": path, **changes})
+
+
 SMALL: dict[str, Any] = {
-    "total_episodes": 600,
-    "episodes_per_update": 10,
-    "max_episodes_per_workflow": 150,
     "evaluation_episodes": 20,
-    "max_steps": 8,
-    "stop_rule": "plateau",
     "hidden_size": 16,
     "collector": "sequential",
     "checkpoint_seconds": 0.0,
 }
-"""Four orders of fifteen updates each, a checkpoint after every one."""
+
+JOBS = {
+    "train": Job(
+        TrainSettings,
+        commands.train,
+        commands.resume,
+        commands,
+        TRAINING_LOG,
+        {
+            **SMALL,
+            "total_episodes": 600,
+            "episodes_per_update": 10,
+            "max_episodes_per_workflow": 150,
+            "max_steps": 8,
+            "stop_rule": "plateau",
+        },
+    ),
+    "train-env": Job(
+        EnvironmentTrainSettings,
+        environment_job.train_environment,
+        environment_job.resume_environment,
+        environment_job,
+        LEARNING_LOG,
+        {
+            **SMALL,
+            "env_kwargs": '{"max_episode_steps": 40}',
+            "total_steps": 6000,
+            "steps_per_update": 100,
+            "minibatch_size": 50,
+            "normalize_observations": True,
+            "normalize_rewards": True,
+        },
+    ),
+}
+"""Four orders of fifteen updates each; some sixty updates on one environment."""
+
+both_commands = pytest.mark.parametrize("job", JOBS.values(), ids=JOBS)
 
 TIMES = {"collection_seconds", "update_seconds", "episodes_per_second"}
 
 
-def without_times(path: Path) -> list[dict[str, str]]:
-    rows = csv.DictReader(io.StringIO((path / "training_log.csv").read_text()))
+def without_times(log: Path) -> list[dict[str, str]]:
+    rows = csv.DictReader(io.StringIO(log.read_text()))
     return [{name: cell for name, cell in row.items() if name not in TIMES} for row in rows]
 
 
@@ -188,8 +246,7 @@ def figures(path: Path) -> dict[str, Any]:
     tags = sorted(tag for tag in events.Tags()["scalars"] if not tag.startswith("speed/"))
     return {
         "summary": {name: value for name, value in summary.items() if not _is_a_time(name)},
-        "training": without_times(path),
-        "search": (path / "search_log.csv").read_text(),
+        "logs": {log.name: without_times(log) for log in sorted(path.glob("*.csv"))},
         "events": {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags},
     }
 
@@ -198,21 +255,20 @@ def _is_a_time(name: str) -> bool:
     return name == "retries" or name.endswith(("seconds", "_per_second", "_fraction"))
 
 
-def settings(path: Path, **changes: Any) -> TrainSettings:
-    return TrainSettings.from_flat({**SMALL, "run_dir": path, **changes})
+Uninterrupted = Callable[[Job, int], dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], dict[str, Any]]:
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Uninterrupted:
     """The figures of the run at each lag that nothing happened to."""
-    made: dict[int, dict[str, Any]] = {}
+    made: dict[tuple[str, int], dict[str, Any]] = {}
 
-    def at_lag(lag: int) -> dict[str, Any]:
-        if lag not in made:
+    def at_lag(job: Job, lag: int) -> dict[str, Any]:
+        if (job.log, lag) not in made:
             path = tmp_path_factory.mktemp("uninterrupted") / "run"
-            assert commands.train(settings(path, lag=lag), launched=time.monotonic()) == 0
-            made[lag] = figures(path)
-        return made[lag]
+            assert job.start(job.chosen(path, lag=lag), launched=time.monotonic()) == 0
+            made[job.log, lag] = figures(path)
+        return made[job.log, lag]
 
     return at_lag
 
@@ -220,15 +276,21 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], d
 KILLED_OFTEN = """
 import json, os, random, signal, sys, time, traceback
 from pathlib import Path
-import torch._dynamo, torch.utils.tensorboard  # loaded once, here, rather than by every sitting
-from workflow_rl import commands
+import tensorboard.summary.writer.record_writer, torch._dynamo  # loaded once, here, not by every sitting
+from workflow_rl import commands, environment_job
 from workflow_rl.compiled_rollout import compile_player
-from workflow_rl.settings import TrainSettings
+from workflow_rl.settings import EnvironmentTrainSettings, TrainSettings
 
-settings = TrainSettings.from_flat(json.loads(sys.argv[1]))
+flat = json.loads(sys.argv[1])
 num_kills, longest, seed = int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
-path = settings.run.run_dir
-log = path / "training_log.csv"
+path = Path(flat["run_dir"])
+if "env" in flat:
+    settings, log = EnvironmentTrainSettings.from_flat(flat), path / "learning_log.csv"
+    start, resume = environment_job.train_environment, environment_job.resume_environment
+else:
+    settings, log = TrainSettings.from_flat(flat), path / "training_log.csv"
+    start, resume = commands.train, commands.resume
+    compile_player()
 moments = random.Random(seed)
 
 def num_lines():
@@ -238,15 +300,14 @@ def sitting():
     code = 1
     try:
         if (path / "config.json").exists():
-            code = commands.resume(path, {}, [], launched=time.monotonic())
+            code = resume(path, {}, [], launched=time.monotonic())
         else:
-            code = commands.train(settings, launched=time.monotonic())
+            code = start(settings, launched=time.monotonic())
     except BaseException:
         traceback.print_exc()
     finally:
         os._exit(code)
 
-compile_player()
 for _ in range(num_kills):
     child = os.fork()
     if child == 0:
@@ -265,7 +326,9 @@ Most are killed soon after their first update, however busy the machine is; a fe
 """
 
 
-def kill_often(chosen: TrainSettings, *, num_kills: int, longest: float, seed: int = 0) -> list[int]:
+def kill_often(
+    chosen: TrainSettings | EnvironmentTrainSettings, *, num_kills: int, longest: float, seed: int = 0
+) -> list[int]:
     """Start or resume a run so many times and kill it each time; returns the exit codes."""
     arguments = [json.dumps(chosen.to_flat()), str(num_kills), str(longest), str(seed)]
     done = subprocess.run(
@@ -275,149 +338,168 @@ def kill_often(chosen: TrainSettings, *, num_kills: int, longest: float, seed: i
     return [int(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("ended")]
 
 
-def finish(path: Path) -> dict[str, Any]:
+def finish(job: Job, path: Path) -> dict[str, Any]:
     changes = {"collector": "sequential"}
-    assert commands.resume(path, changes, [], launched=time.monotonic()) == 0
+    assert job.resume(path, changes, [], launched=time.monotonic()) == 0
     return figures(path)
 
 
-@pytest.mark.parametrize("lag", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("job", "lag"),
+    [(JOBS["train"], 0), (JOBS["train"], 1), (JOBS["train"], 2), (JOBS["train-env"], 1)],
+    ids=["train-0", "train-1", "train-2", "train-env-1"],
+)
 def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(
-    tmp_path: Path, uninterrupted: Callable[[int], dict[str, Any]], lag: int
+    tmp_path: Path, uninterrupted: Uninterrupted, lag: int, job: Job
 ) -> None:
     path = tmp_path / "run"
-    codes = kill_often(settings(path, lag=lag), num_kills=3, longest=0.1, seed=lag)
+    codes = kill_often(job.chosen(path, lag=lag), num_kills=3, longest=0.1, seed=lag)
     assert codes == [-signal.SIGKILL] * 3
-    assert finish(path) == uninterrupted(lag)
+    assert finish(job, path) == uninterrupted(job, lag)
 
 
-def test_so_does_one_that_workers_played(
-    tmp_path: Path, uninterrupted: Callable[[int], dict[str, Any]]
-) -> None:
+@both_commands
+def test_so_does_one_that_workers_played(tmp_path: Path, uninterrupted: Uninterrupted, job: Job) -> None:
     path = tmp_path / "run"
-    chosen = settings(path, lag=2, collector="executor", n_workers=2)
+    chosen = job.chosen(path, lag=2, collector="executor", executor="process", n_workers=2)
     assert kill_often(chosen, num_kills=1, longest=0.1) == [-signal.SIGKILL]
-    assert finish(path) == uninterrupted(2)
+    assert finish(job, path) == uninterrupted(job, 2)
 
 
 @pytest.mark.endurance
+@both_commands
 @pytest.mark.parametrize("collector", ["sequential", "executor"])
 @pytest.mark.parametrize(("lag", "num_kills"), [(0, 8), (1, 8), (2, 9)])
 def test_fifty_kills(
-    tmp_path: Path,
-    uninterrupted: Callable[[int], dict[str, Any]],
-    lag: int,
-    num_kills: int,
-    collector: str,
+    tmp_path: Path, uninterrupted: Uninterrupted, lag: int, num_kills: int, collector: str, job: Job
 ) -> None:
     path = tmp_path / "run"
-    chosen = settings(path, lag=lag, collector=collector, n_workers=2)
+    chosen = job.chosen(path, lag=lag, collector=collector, executor="process", n_workers=2)
     codes = kill_often(chosen, num_kills=num_kills, longest=0.1, seed=100 + lag)
     assert codes == [-signal.SIGKILL] * num_kills
-    assert finish(path) == uninterrupted(lag)
+    assert finish(job, path) == uninterrupted(job, lag)
 
 
 class FailingCollector(SequentialCollector):
-    """Loses the third training batch."""
+    """Loses the third batch."""
 
     def collect(self, batch: int) -> Episodes:
         episodes = super().collect(batch)
-        if episodes.tickets[0].episode == 20:
+        if batch == 2:
             raise CollectorError("the workers could not be kept alive")
         return episodes
 
 
-def stopped(path: Path, **changes: Any) -> Path:
-    """A run that could not go on after two updates of its first order."""
+def stopped(job: Job, path: Path, **changes: Any) -> Path:
+    """A run that could not go on after two updates."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(commands, "make_traced_collector", lambda *given: FailingCollector())
+        patch.setattr(job.module, "make_traced_collector", lambda *given: FailingCollector())
         with pytest.raises(CollectorError):
-            commands.train(settings(path, **changes), launched=time.monotonic())
-    assert len(without_times(path)) == 2
+            job.start(job.chosen(path, **changes), launched=time.monotonic())
+    assert len(without_times(path / job.log)) == 2
     return path
 
 
+@both_commands
 def test_a_damaged_newest_checkpoint_changes_nothing(
-    tmp_path: Path, uninterrupted: Callable[[int], dict[str, Any]], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, uninterrupted: Uninterrupted, capsys: pytest.CaptureFixture[str], job: Job
 ) -> None:
-    path = stopped(tmp_path / "run")
+    path = stopped(job, tmp_path / "run")
     newest = sorted((path / CHECKPOINTS).iterdir())[-1]
     truncate(newest)
-    assert finish(path) == uninterrupted(1)
+    assert finish(job, path) == uninterrupted(job, 1)
     assert capsys.readouterr().err == f"{newest} is damaged; it is passed over\n"
 
 
-def test_a_run_is_not_resumed_from_damaged_checkpoints(tmp_path: Path) -> None:
-    path = stopped(tmp_path / "run")
-    before = (path / "training_log.csv").read_bytes()
+@both_commands
+def test_a_run_is_not_resumed_from_damaged_checkpoints(tmp_path: Path, job: Job) -> None:
+    path = stopped(job, tmp_path / "run")
+    before = (path / job.log).read_bytes()
     for file in (path / CHECKPOINTS).iterdir():
         flip_a_bit(file)
     with pytest.raises(RunDirectoryError, match=r"every checkpoint in .* is damaged"):
-        commands.resume(path, {}, [], launched=time.monotonic())
-    assert (path / "training_log.csv").read_bytes() == before
+        job.resume(path, {}, [], launched=time.monotonic())
+    assert (path / job.log).read_bytes() == before
 
 
-def test_a_run_of_another_version_is_not_resumed(tmp_path: Path) -> None:
-    path = stopped(tmp_path / "run")
-    save_checkpoint(RunDirectory(path), Checkpoint({"search": {}}, {}))
+@both_commands
+@pytest.mark.parametrize("state", [{}, {"clock": {}, "rows": {}, "search": {}, "training": {}}], ids=str)
+def test_a_run_of_another_version_is_not_resumed(tmp_path: Path, state: dict[str, Any], job: Job) -> None:
+    path = stopped(job, tmp_path / "run")
+    before = (path / job.log).read_bytes()
+    save_checkpoint(RunDirectory(path), Checkpoint(state, {}))
     with pytest.raises(RunDirectoryError, match="is of another version"):
-        commands.resume(path, {}, [], launched=time.monotonic())
+        job.resume(path, {}, [], launched=time.monotonic())
+    assert (path / job.log).read_bytes() == before
+
+
+def test_a_run_is_resumed_by_the_command_that_started_it(tmp_path: Path) -> None:
+    for name, job in JOBS.items():
+        path = stopped(job, tmp_path / name)
+        (other,) = (other for other in JOBS.values() if other is not job)
+        with pytest.raises(RunDirectoryError, match=f"; use workflow-rl {name} --resume {path}$"):
+            other.resume(path, {}, [], launched=time.monotonic())
 
 
 @contextmanager
 def small_files_only() -> Iterator[None]:
     """A limit that checkpoints exceed, which the operating system refuses like those of a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8_000, hard))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+@both_commands
 def test_a_full_disk_stops_a_run_and_leaves_its_checkpoints(
-    tmp_path: Path, uninterrupted: Callable[[int], dict[str, Any]]
+    tmp_path: Path, uninterrupted: Uninterrupted, job: Job
 ) -> None:
-    path = stopped(tmp_path / "run")
+    path = stopped(job, tmp_path / "run")
     before = {file.name: file.read_bytes() for file in (path / CHECKPOINTS).iterdir()}
     message = rf"^cannot write {path}/checkpoints/000\S+: File too large$"
     with small_files_only(), pytest.raises(RunDirectoryError, match=message):
-        commands.resume(path, {}, [], launched=time.monotonic())
+        job.resume(path, {}, [], launched=time.monotonic())
     assert {file.name: file.read_bytes() for file in (path / CHECKPOINTS).iterdir()} == before
-    assert finish(path) == uninterrupted(1)
+    assert finish(job, path) == uninterrupted(job, 1)
 
 
-def test_nobody_else_writes_a_run_that_is_going_on(tmp_path: Path) -> None:
-    path = stopped(tmp_path / "run")
+@both_commands
+def test_nobody_else_writes_a_run_that_is_going_on(tmp_path: Path, job: Job) -> None:
+    path = stopped(job, tmp_path / "run")
     with (
         RunDirectory.resume(path),
         pytest.raises(RunDirectoryError, match=rf"^the run in {path} is going on in another process$"),
     ):
-        commands.resume(path, {}, [], launched=time.monotonic())
-    assert commands.resume(path, {}, [], launched=time.monotonic()) == 0, "the lock outlived its holder"
+        job.resume(path, {}, [], launched=time.monotonic())
+    assert job.resume(path, {}, [], launched=time.monotonic()) == 0, "the lock outlived its holder"
 
 
-def test_checkpoints_wait_for_their_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@both_commands
+def test_checkpoints_wait_for_their_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, job: Job) -> None:
     saved: list[int] = []
 
     def note(directory: RunDirectory, checkpoint: Checkpoint) -> None:
-        saved.append(checkpoint.state["num_learnt"])
+        saved.append(checkpoint.state["rows"][job.log])
         save_checkpoint(directory, checkpoint)
 
     monkeypatch.setattr(run_record, "save_checkpoint", note)
     for name, seconds in (("always", 0.0), ("seldom", 1000.0)):
-        chosen = settings(tmp_path / name, checkpoint_seconds=seconds)
-        assert commands.train(chosen, launched=time.monotonic()) == 0
-    every_update = [10 * update for update in range(1, 61)]
-    every_order = [150, 300, 450, 600]
-    assert saved == sorted(every_update + every_order) + every_order
+        chosen = job.chosen(tmp_path / name, checkpoint_seconds=seconds)
+        assert job.start(chosen, launched=time.monotonic()) == 0
+    num_updates = len(without_times(tmp_path / "always" / job.log))
+    every_update = list(range(1, num_updates + 1))
+    every_training = [15, 30, 45, 60] if job is JOBS["train"] else [num_updates]
+    assert saved == sorted(every_update + every_training) + every_training
 
 
+@both_commands
 @pytest.mark.parametrize("lag", [0, 2])
 def test_a_run_that_loses_its_workers_goes_on_where_it_stopped(
-    tmp_path: Path, uninterrupted: Callable[[int], dict[str, Any]], lag: int
+    tmp_path: Path, uninterrupted: Uninterrupted, lag: int, job: Job
 ) -> None:
-    path = stopped(tmp_path / "run", lag=lag, checkpoint_seconds=1000.0)
-    log = (path / "training_log.csv").read_text()
-    assert finish(path) == uninterrupted(lag)
-    assert (path / "training_log.csv").read_text().startswith(log), "an update was repeated"
+    path = stopped(job, tmp_path / "run", lag=lag, checkpoint_seconds=1000.0)
+    log = (path / job.log).read_text()
+    assert finish(job, path) == uninterrupted(job, lag)
+    assert (path / job.log).read_text().startswith(log), "an update was repeated"

@@ -20,7 +20,13 @@ from typing import Any, NoReturn
 import click
 
 from workflow_rl import __version__
-from workflow_rl.environments import cage2_environment, gymnasium_environment, preload_modules
+from workflow_rl.environments import (
+    cage2_environment,
+    executor_of,
+    gymnasium_environment,
+    preload_modules,
+)
+from workflow_rl.episode import EnvironmentSpec
 from workflow_rl.errors import SettingError, WorkflowRLError
 from workflow_rl.fork_server import worker_context
 from workflow_rl.interruption import EXIT_CODE
@@ -35,9 +41,6 @@ from workflow_rl.settings import (
 )
 
 _LAUNCHED = time.monotonic()
-
-_MAY_CHANGE_ON_RESUME = {"n_workers", "collector", "run_dir", "trace", "checkpoint_seconds"}
-"""Settings that change how fast a run goes, not what comes of it."""
 
 
 def _read_config(
@@ -103,6 +106,35 @@ def _with_settings(
     return add
 
 
+def _resume_option(
+    settings: type[TrainSettings | EnvironmentTrainSettings],
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    flags = [flag(name) for name in sorted(settings.neutral_names())]
+    return click.option(
+        "--resume",
+        type=click.Path(path_type=Path),
+        metavar="RUN_DIR",
+        help="Go on with an interrupted run, with its own settings; only "
+        f"{', '.join(flags[:-1])} and {flags[-1]} may differ.",
+    )
+
+
+def _changes(
+    settings: type[TrainSettings | EnvironmentTrainSettings], context: click.Context, values: dict[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
+    """What the command line asks of a resumed run: settings that may change, names of those that may not."""
+    command_line = click.core.ParameterSource.COMMANDLINE
+    given = {name for name in values if context.get_parameter_source(name) is command_line}
+    may_change = given & settings.neutral_names()
+    return {name: values[name] for name in may_change}, sorted(given - may_change)
+
+
+def _prepare_workers(settings: CollectorSettings, environment: EnvironmentSpec) -> None:
+    """Let the fork server load what worker processes need while this process imports torch."""
+    if executor_of(settings, environment) == "process":
+        worker_context(preload_modules(environment))
+
+
 _HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 
 
@@ -117,13 +149,7 @@ def main_group(context: click.Context) -> None:
 
 @_with_settings(TrainSettings)
 @main_group.command("train", context_settings=_HELP_OPTIONS)
-@click.option(
-    "--resume",
-    type=click.Path(path_type=Path),
-    metavar="RUN_DIR",
-    help="Go on with an interrupted run, with its own settings; only --n-workers, --collector, "
-    "--checkpoint-seconds and --trace may differ.",
-)
+@_resume_option(TrainSettings)
 @click.pass_context
 def train_command(context: click.Context, /, resume: Path | None, **values: Any) -> None:
     """Search for the best workflow, training a policy for each one tried (the main job).
@@ -134,31 +160,25 @@ def train_command(context: click.Context, /, resume: Path | None, **values: Any)
       workflow-rl train --workflow op_server,enterprise,defender,op_host,user
       workflow-rl train --resume runs/2026-11-23-101500-seed0
     """  # noqa: D301  (click's mark for lines that are to stay as they are)
-    given = {
-        name
-        for name in values
-        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
-    }
     if resume is None:
         settings = TrainSettings.from_flat(
             {name: value for name, value in values.items() if value is not None}
         )
-        if settings.collector.collector == "executor":
-            # Its fork server loads what workers need while this process imports torch.
-            worker_context(preload_modules(cage2_environment(settings.simulator)))
+        _prepare_workers(settings.collector, cage2_environment(settings.simulator))
         from workflow_rl import commands
 
         context.exit(commands.train(settings, launched=_LAUNCHED))
     from workflow_rl import commands
 
-    changes = {name: values[name] for name in given & _MAY_CHANGE_ON_RESUME}
-    context.exit(commands.resume(resume, changes, sorted(given - _MAY_CHANGE_ON_RESUME), launched=_LAUNCHED))
+    changes, ignored = _changes(TrainSettings, context, values)
+    context.exit(commands.resume(resume, changes, ignored, launched=_LAUNCHED))
 
 
 @_with_settings(EnvironmentTrainSettings)
 @main_group.command("train-env", context_settings=_HELP_OPTIONS)
+@_resume_option(EnvironmentTrainSettings)
 @click.pass_context
-def train_environment_command(context: click.Context, /, **values: Any) -> None:
+def train_environment_command(context: click.Context, /, resume: Path | None, **values: Any) -> None:
     r"""Train a policy on one Gymnasium environment, with the same collectors and the same learner.
 
     \b
@@ -166,16 +186,20 @@ def train_environment_command(context: click.Context, /, **values: Any) -> None:
       workflow-rl train-env --env CartPole-v1 --n-workers 2
       workflow-rl train-env --config examples/cartpole.toml --n-workers 2
       workflow-rl train-env --env my_package.games:Labyrinth --env-kwargs '{"size": 9}'
+      workflow-rl train-env --resume runs/2026-11-23-101500-seed0
     """
-    settings = EnvironmentTrainSettings.from_flat(
-        {name: value for name, value in values.items() if value is not None}
-    )
-    if settings.collector.collector == "executor":
-        # Its fork server loads what workers need while this process imports torch.
-        worker_context(preload_modules(gymnasium_environment(settings.environment)))
+    if resume is None:
+        settings = EnvironmentTrainSettings.from_flat(
+            {name: value for name, value in values.items() if value is not None}
+        )
+        _prepare_workers(settings.collector, gymnasium_environment(settings.environment))
+        from workflow_rl import environment_job
+
+        context.exit(environment_job.train_environment(settings, launched=_LAUNCHED))
     from workflow_rl import environment_job
 
-    context.exit(environment_job.train_environment(settings, launched=_LAUNCHED))
+    changes, ignored = _changes(EnvironmentTrainSettings, context, values)
+    context.exit(environment_job.resume_environment(resume, changes, ignored, launched=_LAUNCHED))
 
 
 @main_group.command("evaluate")

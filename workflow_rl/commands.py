@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.table import Table
 
 from workflow_rl.cage2.scenario import RED_AGENTS
-from workflow_rl.checkpoint import Checkpoint, load_checkpoint
 from workflow_rl.collectors import make_collector
 from workflow_rl.compiled_rollout import is_player_cached
 from workflow_rl.display import RunDisplay
@@ -29,9 +28,10 @@ from workflow_rl.main_job import MainJob
 from workflow_rl.policy import load_policy
 from workflow_rl.ppo import torch_device
 from workflow_rl.rollout import make_environment
-from workflow_rl.run_log import CONFIG, SUMMARY, RunDirectory, default_run_directory
+from workflow_rl.run_log import SUMMARY, RunDirectory
+from workflow_rl.run_opening import OpenRun, new_run, resumed_run
 from workflow_rl.settings import CollectorSettings, RunSettings, TrainSettings
-from workflow_rl.tracing import TraceFile, make_traced_collector
+from workflow_rl.tracing import make_traced_collector
 from workflow_rl.workflow import Workflow
 
 
@@ -52,14 +52,8 @@ def train(settings: TrainSettings, *, launched: float) -> int:
         Workflow.parse(settings.search.workflow)
     torch_device(settings.ppo.device)
     _try_environment(cage2_environment(settings.simulator))  # fails before anything is written
-    _check_trace(settings)
-    if settings.run.run_dir is None:
-        run_dir = default_run_directory(settings.run.seed)
-        settings = replace(settings, run=replace(settings.run, run_dir=run_dir))
-    assert settings.run.run_dir is not None
-    with RunDirectory.create(settings.run.run_dir) as directory:
-        directory.write_json(CONFIG, settings.to_flat())
-        return _run(settings, directory, None, launched)
+    with new_run(settings) as run:
+        return _run(run, launched)
 
 
 def _try_environment(environment: EnvironmentSpec) -> None:
@@ -82,30 +76,20 @@ def resume(path: Path, changes: Mapping[str, Any], ignored: Sequence[str], *, la
         changes: settings that may differ from the run's own.
         ignored: settings that were given and may not; they are named on stderr.
         launched: as in `train`.
+
+    Returns:
+        As `train`.
+
+    Raises:
+        WorkflowRLError: one line for the user.
     """
-    with RunDirectory.resume(path) as directory:
-        stored = directory.read_json(CONFIG)
-        if not isinstance(stored, dict):
-            raise RunDirectoryError(f"{directory.path / CONFIG} is damaged: it holds no settings")
-        if (summary := directory.read_json(SUMMARY)) is not None and summary["is_complete"]:
-            raise RunDirectoryError(
-                f"the run in {path} is complete; start another one with another --run-dir"
-            )
-        settings = TrainSettings.from_flat({**stored, "trace": None, **changes, "run_dir": path})
-        _check_trace(settings)
-        if ignored:
-            _warn("resuming with the run's own settings; not changed: " + ", ".join(ignored))
-        return _run(settings, directory, load_checkpoint(directory, _warn), launched)
+    with resumed_run(TrainSettings, path, changes, ignored) as run:
+        return _run(run, launched)
 
 
-def _warn(message: str) -> None:
-    Console(stderr=True).print(message, highlight=False, soft_wrap=True)
-
-
-def _run(
-    settings: TrainSettings, directory: RunDirectory, checkpoint: Checkpoint | None, launched: float
-) -> int:
+def _run(run: OpenRun[TrainSettings], launched: float) -> int:
     console = Console()
+    settings, directory = run.settings, run.directory
     environment = cage2_environment(settings.simulator)
     if environment.id == NATIVE and not is_player_cached():
         console.print("compiling the simulator, once for this installation: under a minute")
@@ -115,16 +99,10 @@ def _run(
         directory.keeping_traceback(),
         RunDisplay(settings, launched, console) as display,
     ):
-        job = MainJob(settings, directory, collector, display, interruption, launched, checkpoint)
+        job = MainJob(settings, directory, collector, display, interruption, launched, run.checkpoint)
         summary = job.run()
     _print_summary(console, directory.path, summary)
     return 0 if summary["is_complete"] else EXIT_CODE
-
-
-def _check_trace(settings: TrainSettings) -> None:
-    """Refuse a place for the trace before anything else is made."""
-    if settings.run.trace is not None:
-        TraceFile(settings.run.trace).close()
 
 
 def _print_summary(console: Console, path: Path, summary: Mapping[str, Any]) -> None:

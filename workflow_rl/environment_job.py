@@ -1,32 +1,38 @@
 """Training on one Gymnasium environment as a command: what it shows, and what it leaves on disk.
 
-config.json          the resolved settings
-tensorboard/         figures of every update
-policy.safetensors   the final policy
-summary.json         what came of it
+    config.json          the resolved settings
+    learning_log.csv     one row per update (`run_log.LearningRow`)
+    tensorboard/         the same figures, and more, as TensorBoard events
+    checkpoints/         what a resumed run goes on from (`checkpoint`)
+    policy.safetensors   the final policy, or that of the moment of an interruption
+    summary.json         what came of it
+
+A checkpoint is written after the first update in every so many seconds, at the end of training, and when a
+run is interrupted or its episodes cannot be played.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from workflow_rl.environment_training import EnvironmentReport, EnvironmentTraining
+from workflow_rl.checkpoint import Checkpoint
+from workflow_rl.collectors import Collector
+from workflow_rl.environment_training import EnvironmentReport, EnvironmentTraining, shape_of
 from workflow_rl.environments import gymnasium_environment
+from workflow_rl.errors import CollectorError, EpisodeError
 from workflow_rl.evaluate import EnvironmentScore
 from workflow_rl.interruption import EXIT_CODE, Interruption
 from workflow_rl.policy import policy_digest, policy_to_bytes
-from workflow_rl.run_log import (
-    CONFIG,
-    LEARNING_COLUMNS,
-    LEARNING_LOG,
-    SUMMARY,
-    RunDirectory,
-    default_run_directory,
-)
+from workflow_rl.ppo import torch_device
+from workflow_rl.run_log import LEARNING_COLUMNS, LEARNING_LOG, SUMMARY, RunDirectory
+from workflow_rl.run_opening import OpenRun, new_run, resumed_run
+from workflow_rl.run_record import RunRecord
 from workflow_rl.settings import EnvironmentTrainSettings
 from workflow_rl.tracing import make_traced_collector
 
@@ -48,71 +54,169 @@ def train_environment(settings: EnvironmentTrainSettings, *, launched: float) ->
     Raises:
         WorkflowRLError: one line for the user.
     """
+    torch_device(settings.ppo.device)
+    shape_of(settings)  # fails before anything is written
+    with new_run(settings) as run:
+        return _run(run, launched)
+
+
+def resume_environment(
+    path: Path, changes: Mapping[str, Any], ignored: Sequence[str], *, launched: float
+) -> int:
+    """Go on with a run that was stopped.
+
+    Args:
+        path: its directory.
+        changes: settings that may differ from the run's own.
+        ignored: settings that were given and may not; they are named on stderr.
+        launched: as in `train_environment`.
+
+    Returns:
+        As `train_environment`.
+
+    Raises:
+        WorkflowRLError: one line for the user.
+    """
+    with resumed_run(EnvironmentTrainSettings, path, changes, ignored) as run:
+        return _run(run, launched)
+
+
+def _run(run: OpenRun[EnvironmentTrainSettings], launched: float) -> int:
     console = Console()
+    settings, directory = run.settings, run.directory
     environment = gymnasium_environment(settings.environment)
     with (
         Interruption() as interruption,
         make_traced_collector(settings.collector, environment, settings.run.trace) as collector,
+        directory.keeping_traceback(),
     ):
-        # Before the directory is made, since an environment that cannot be played is refused here.
-        training = EnvironmentTraining(settings, collector, lambda: interruption.is_requested)
-        with _new_directory(settings) as directory:
-            with directory.keeping_traceback():
-                summary = _train(training, directory, console, launched)
-            directory.write_json(SUMMARY, {**summary, "retries": collector.retries})
+        job = EnvironmentJob(settings, directory, collector, console, interruption, launched, run.checkpoint)
+        summary = job.run()
     console.print(f"results in {directory.path}", highlight=False, soft_wrap=True)
     return 0 if summary["is_complete"] else EXIT_CODE
 
 
-def _new_directory(settings: EnvironmentTrainSettings) -> RunDirectory:
-    path = settings.run.run_dir or default_run_directory(settings.run.seed)
-    directory = RunDirectory.create(path)
-    directory.write_json(CONFIG, replace(settings, run=replace(settings.run, run_dir=path)).to_flat())
-    return directory
+class EnvironmentJob:
+    """One run.
 
+    Args:
+        settings: of the run.
+        directory: where its results go.
+        collector: plays the episodes.
+        console: shows what happens.
+        interruption: asked after every update whether to stop.
+        launched: when the program started, seconds of the monotonic clock; start-up counts from there.
+        checkpoint: to go on from; `None` starts from the beginning.
 
-def _train(
-    training: EnvironmentTraining, directory: RunDirectory, console: Console, launched: float
-) -> dict[str, Any]:
-    """Train, score and store the policy; returns what is known for the summary."""
-    last_line = -_LINE_INTERVAL_SECONDS
-    for report in training.run():
-        row = {name: getattr(report, name) for name in LEARNING_COLUMNS}
-        directory.append_row(LEARNING_LOG, row)
-        directory.write_scalars(_scalars(report), step=report.steps)
-        if time.monotonic() - last_line >= _LINE_INTERVAL_SECONDS:
-            last_line = time.monotonic()
-            console.print(_line(report), highlight=False, soft_wrap=True)
-    score = None if training.is_interrupted() else training.evaluate()
-    console.print(_verdict(report, score), highlight=False, soft_wrap=True)
-    metadata = {
-        "environment": {"id": training.environment.id, "kwargs": dict(training.environment.kwargs)},
-        "evaluation": None if score is None else asdict(score),
-    }
-    directory.write_bytes(POLICY, policy_to_bytes(training.learner.policy, metadata))
-    return {
-        "environment": training.environment.id,
-        "updates": report.update,
-        "episodes": report.episodes,
-        "steps": report.steps,
-        "wall_seconds": time.monotonic() - launched,
-        "is_complete": score is not None,
-        "evaluation_episodes": None if score is None else score.episodes,
-        "evaluation_return": None if score is None else score.mean_return,
-        "evaluation_return_standard_error": None if score is None else score.standard_error,
-        "policy": POLICY,
-        "weights_sha256": policy_digest(training.learner.policy),
-    }
+    Raises:
+        RunDirectoryError: the checkpoint or the log is of another version, or the log is damaged.
+        SettingError: the environment cannot be made, or a space of it is not supported.
+    """
 
+    def __init__(
+        self,
+        settings: EnvironmentTrainSettings,
+        directory: RunDirectory,
+        collector: Collector,
+        console: Console,
+        interruption: Interruption,
+        launched: float,
+        checkpoint: Checkpoint | None = None,
+    ) -> None:
+        self._settings = settings
+        self._directory = directory
+        self._console = console
+        self._interruption = interruption
+        self._last_line = -_LINE_INTERVAL_SECONDS
+        self._training = EnvironmentTraining(settings, collector, lambda: interruption.is_requested)
+        self._record = RunRecord(directory, collector, settings, launched, checkpoint)
+        if checkpoint is not None:
+            with self._record.version_errors():
+                self._training.restore(checkpoint.state["training"], checkpoint.arrays)
+        self._record.cut_logs(LEARNING_LOG)
 
-def _scalars(report: EnvironmentReport) -> dict[str, float]:
-    return {
-        "episode/return": report.mean_return,
-        "episode/length": report.mean_length,
-        "speed/collection_seconds": report.collection_seconds,
-        "speed/update_seconds": report.update_seconds,
-        **{f"ppo/{name}": value for name, value in asdict(report.statistics).items()},
-    }
+    def run(self) -> dict[str, Any]:
+        """Train until the steps are spent, or stop when interrupted; score and store the policy.
+
+        Returns:
+            The contents of summary.json.
+
+        Raises:
+            EpisodeError: the environment failed.
+            CollectorError: workers died more often than is tolerated.
+        """
+        with self._record.keeping_retries():
+            self._train()
+            score = None if self._interruption.is_requested else self._evaluate()
+        self._print(_verdict(self._training.progress.steps, score))
+        self._store_policy(score)
+        summary = self._summary(score)
+        self._directory.write_json(SUMMARY, summary)
+        return summary
+
+    def _train(self) -> None:
+        try:
+            for report in self._training.run():
+                self._log_update(report)
+                if self._record.is_checkpoint_due:
+                    self._save()
+        except (CollectorError, EpisodeError):
+            self._save()
+            raise
+        self._save()
+
+    def _save(self) -> None:
+        """Write a checkpoint; valid between two updates."""
+        self._record.save({"training": self._training.to_state()}, self._training.to_arrays())
+
+    def _log_update(self, report: EnvironmentReport) -> None:
+        self._record.count_round(report)
+        self._record.append_row(LEARNING_LOG, {name: getattr(report, name) for name in LEARNING_COLUMNS})
+        self._directory.write_scalars(
+            {
+                "episode/return": report.mean_return,
+                "episode/length": report.mean_length,
+                **self._record.speed_scalars(report),
+                **{f"ppo/{name}": value for name, value in asdict(report.statistics).items()},
+            },
+            step=report.steps,
+        )
+        if time.monotonic() - self._last_line >= _LINE_INTERVAL_SECONDS:
+            self._last_line = time.monotonic()
+            self._print(_line(report))
+
+    def _evaluate(self) -> EnvironmentScore:
+        with self._record.evaluating():
+            return self._training.evaluate()
+
+    def _store_policy(self, score: EnvironmentScore | None) -> None:
+        environment = self._training.environment
+        metadata = {
+            "environment": {"id": environment.id, "kwargs": dict(environment.kwargs)},
+            "seed": self._settings.run.seed,
+            "evaluation": None if score is None else asdict(score),
+        }
+        self._directory.write_bytes(POLICY, policy_to_bytes(self._training.learner.policy, metadata))
+
+    def _summary(self, score: EnvironmentScore | None) -> dict[str, Any]:
+        training = self._training
+        return {
+            "environment": training.environment.id,
+            "updates": training.learner.num_updates,
+            "episodes": training.progress.episodes,
+            "steps": training.progress.steps,
+            "is_complete": score is not None,
+            **self._record.summary(),
+            "evaluation_episodes": None if score is None else score.episodes,
+            "evaluation_return": None if score is None else score.mean_return,
+            "evaluation_return_standard_error": None if score is None else score.standard_error,
+            "evaluation_length": None if score is None else score.mean_length,
+            "policy": POLICY,
+            "weights_sha256": policy_digest(training.learner.policy),
+        }
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, highlight=False, soft_wrap=True)
 
 
 def _line(report: EnvironmentReport) -> str:
@@ -123,10 +227,10 @@ def _line(report: EnvironmentReport) -> str:
     )
 
 
-def _verdict(report: EnvironmentReport, score: EnvironmentScore | None) -> str:
+def _verdict(steps: int, score: EnvironmentScore | None) -> str:
     if score is None:
-        return f"interrupted after {report.steps} steps"
+        return f"interrupted after {steps} steps"
     return (
-        f"done after {report.steps} steps: return {score.mean_return:.1f} ± {score.standard_error:.1f} "
+        f"done after {steps} steps: return {score.mean_return:.1f} ± {score.standard_error:.1f} "
         f"over {score.episodes} fresh episodes"
     )

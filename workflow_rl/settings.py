@@ -360,10 +360,18 @@ class _AllSettings:
         return {item.name: hints[item.name] for item in fields(cls)}  # type: ignore[arg-type]
 
     @classmethod
-    def names(cls, *, altering_results: bool = True) -> set[str]:
-        """The names of all settings, or of those that do not alter what comes of a run."""
-        items = [item for group in cls.groups().values() for item in fields(group)]
-        return {item.name for item in items if altering_results or not item.metadata["alters_results"]}
+    def names(cls) -> set[str]:
+        """The names of all settings."""
+        return {item.name for item in cls._items()}
+
+    @classmethod
+    def neutral_names(cls) -> set[str]:
+        """Those that change how a run goes, not what comes of it; they may change when it is resumed."""
+        return {item.name for item in cls._items() if not item.metadata["alters_results"]}
+
+    @classmethod
+    def _items(cls) -> list[dataclasses.Field[Any]]:
+        return [item for group in cls.groups().values() for item in fields(group)]
 
     @classmethod
     def from_flat(cls, values: Mapping[str, Any]) -> Self:

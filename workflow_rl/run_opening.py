@@ -1,0 +1,104 @@
+"""Opens a run: a new one in a directory of its own, or one that was stopped and is to go on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from rich.console import Console
+
+from workflow_rl.checkpoint import Checkpoint, load_checkpoint
+from workflow_rl.errors import RunDirectoryError
+from workflow_rl.run_log import CONFIG, SUMMARY, RunDirectory, default_run_directory
+from workflow_rl.settings import EnvironmentTrainSettings, TrainSettings
+from workflow_rl.tracing import TraceFile
+
+_Settings = TypeVar("_Settings", TrainSettings, EnvironmentTrainSettings)
+
+
+@dataclass(frozen=True)
+class OpenRun(Generic[_Settings]):
+    """A run that this process may write.
+
+    Attributes:
+        settings: of the run, its directory resolved.
+        directory: of the run.
+        checkpoint: to go on from; `None` starts from the beginning.
+    """
+
+    settings: _Settings
+    directory: RunDirectory
+    checkpoint: Checkpoint | None
+
+
+@contextmanager
+def new_run(settings: _Settings) -> Iterator[OpenRun[_Settings]]:
+    """Make the directory of a new run, with its settings in it.
+
+    Raises:
+        RunDirectoryError: it cannot be made, or holds a run.
+        SettingError: the trace cannot be written; nothing was made.
+    """
+    _check_trace(settings)
+    path = settings.run.run_dir or default_run_directory(settings.run.seed)
+    settings = replace(settings, run=replace(settings.run, run_dir=path))
+    with RunDirectory.create(path) as directory:
+        directory.write_json(CONFIG, settings.to_flat())
+        yield OpenRun(settings, directory, None)
+
+
+@contextmanager
+def resumed_run(
+    kind: type[_Settings], path: Path, changes: Mapping[str, Any], ignored: Sequence[str]
+) -> Iterator[OpenRun[_Settings]]:
+    """Open the directory of a run that was stopped.
+
+    Args:
+        kind: of its settings.
+        path: of the directory.
+        changes: settings that may differ from the run's own.
+        ignored: settings that were given and may not; they are named on stderr.
+
+    Raises:
+        RunDirectoryError: there is no such run, it is complete, of another command, or damaged.
+        SettingError: the trace cannot be written.
+    """
+    with RunDirectory.resume(path) as directory:
+        stored = _stored_settings(kind, directory)
+        if (summary := directory.read_json(SUMMARY)) is not None and summary["is_complete"]:
+            raise RunDirectoryError(
+                f"the run in {path} is complete; start another one with another --run-dir"
+            )
+        settings = kind.from_flat({**stored, "trace": None, **changes, "run_dir": path})
+        _check_trace(settings)
+        if ignored:
+            _warn("resuming with the run's own settings; not changed: " + ", ".join(ignored))
+        yield OpenRun(settings, directory, load_checkpoint(directory, _warn))
+
+
+def _stored_settings(kind: type[_Settings], directory: RunDirectory) -> dict[str, Any]:
+    stored = directory.read_json(CONFIG)
+    if not isinstance(stored, dict):
+        raise RunDirectoryError(f"{directory.path / CONFIG} is damaged: it holds no settings")
+    if set(stored) <= kind.names():
+        return stored
+    for other in (TrainSettings, EnvironmentTrainSettings):
+        if set(stored) <= other.names():
+            raise RunDirectoryError(
+                f"the run in {directory.path} is one of workflow-rl {other.command}; "
+                f"use workflow-rl {other.command} --resume {directory.path}"
+            )
+    return stored
+
+
+def _check_trace(settings: TrainSettings | EnvironmentTrainSettings) -> None:
+    """Refuse a place for the trace before anything else is made."""
+    if settings.run.trace is not None:
+        TraceFile(settings.run.trace).close()
+
+
+def _warn(message: str) -> None:
+    Console(stderr=True).print(message, highlight=False, soft_wrap=True)
