@@ -14,6 +14,7 @@ is summed once.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -439,10 +440,14 @@ def actor_of(snapshot: Snapshot) -> Actor:
 
 
 def compile_kernels() -> None:
-    """Compile the policy, or load it from numba's cache, so that the first episode does not wait for it."""
-    shape = NetworkShape(num_observations=2, num_context=1, hidden_size=2, num_actions=2)
-    actor = Actor(Snapshot(0, shape, np.zeros(shape.num_parameters, np.float32)))
-    actor.begin_episode(np.ones(1, np.float32), np.uint64(0), greedy=False)
-    for dtype in (np.uint8, np.float32):
-        actor.act(np.ones(2, dtype), 0)
-        actor.logits(np.ones(2, dtype))
+    """Compile the policy, or load it from numba's cache, so that the first episode does not wait for it.
+
+    For every kind of observation and action: what is missing here, each of a hundred workers compiles.
+    """
+    one = NetworkShape(num_observations=2, num_context=1, hidden_size=2, num_actions=2)
+    several, decimal = replace(one, branches=(2,)), replace(one, is_gaussian=True)
+    for shape, allowed in ((one, None), (one, np.ones(2, np.bool_)), (several, None), (decimal, None)):
+        actor = actor_of(Snapshot(0, shape, np.zeros(shape.num_parameters, np.float32)))
+        actor.begin_episode(np.ones(1, np.float32), np.uint64(0), greedy=False)
+        for dtype in (np.uint8, np.float32):
+            actor.act(np.ones(2, dtype), 0, allowed)
