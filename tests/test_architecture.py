@@ -60,6 +60,7 @@ LAYERS = {
     "training": (
         "tracing",
         "checkpoint",
+        "event_file",
         "run_log",
         "retry_log",
         "interruption",

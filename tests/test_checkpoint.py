@@ -442,10 +442,10 @@ def test_a_run_is_resumed_by_the_command_that_started_it(tmp_path: Path) -> None
 
 
 @contextmanager
-def small_files_only() -> Iterator[None]:
-    """A limit that checkpoints exceed, which the operating system refuses like those of a full disk."""
+def small_files_only(limit: int) -> Iterator[None]:
+    """A limit in bytes; what exceeds it the operating system refuses like what a full disk does not hold."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (8_000, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
     try:
         yield
     finally:
@@ -459,9 +459,20 @@ def test_a_full_disk_stops_a_run_and_leaves_its_checkpoints(
     path = stopped(job, tmp_path / "run")
     before = {file.name: file.read_bytes() for file in (path / CHECKPOINTS).iterdir()}
     message = rf"^cannot write {path}/checkpoints/000\S+: File too large$"
-    with small_files_only(), pytest.raises(RunDirectoryError, match=message):
+    with small_files_only(8_000), pytest.raises(RunDirectoryError, match=message):
         job.resume(path, {}, [], launched=time.monotonic())
     assert {file.name: file.read_bytes() for file in (path / CHECKPOINTS).iterdir()} == before
+    assert finish(job, path) == uninterrupted(job, 1)
+
+
+def test_a_disk_that_is_full_for_tensorboard_stops_a_run_too(
+    tmp_path: Path, uninterrupted: Uninterrupted
+) -> None:
+    job = JOBS["train-env"]
+    path = stopped(job, tmp_path / "run")
+    message = rf"^cannot write {path}/tensorboard: File too large$"
+    with small_files_only(20_000), pytest.raises(RunDirectoryError, match=message):
+        job.resume(path, {}, [], launched=time.monotonic())
     assert finish(job, path) == uninterrupted(job, 1)
 
 

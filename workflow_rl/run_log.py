@@ -28,15 +28,13 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TextIO, TypeVar, get_type_hints
+from typing import Any, Self, TextIO, TypeVar, get_type_hints
 
 from workflow_rl.errors import EpisodeError, RunDirectoryError
+from workflow_rl.event_file import EventFile
 
 if sys.platform != "win32":
     import fcntl
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
 
 CONFIG = "config.json"
 SUMMARY = "summary.json"
@@ -170,7 +168,7 @@ class RunDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._open_logs: dict[str, TextIO] = {}
-        self._summary_writer: SummaryWriter | None = None
+        self._events: EventFile | None = None
         self._lock: TextIO | None = None
 
     @classmethod
@@ -308,17 +306,12 @@ class RunDirectory:
             step: position on TensorBoard's axis, e.g. episodes so far.
 
         Raises:
-            RunDirectoryError: they, or some before them, cannot be written.
+            RunDirectoryError: they cannot be written.
         """
         with _write_errors(self.path / TENSORBOARD):
-            if self._summary_writer is None:
-                # Here, because it loads torch, which readers of a run directory do without.
-                from torch.utils.tensorboard import SummaryWriter
-
-                self._summary_writer = SummaryWriter(self.path / TENSORBOARD, purge_step=step)
-            for tag, value in values.items():
-                if value is not None:
-                    self._summary_writer.add_scalar(tag, value, step)
+            if self._events is None:
+                self._events = EventFile(self.path / TENSORBOARD, step)
+            self._events.add_scalars({t: value for t, value in values.items() if value is not None}, step)
 
     def flush(self) -> None:
         """Bring all that was logged to the disk, so that what is stored after it may rely on it.
@@ -329,12 +322,12 @@ class RunDirectory:
         for name, log in self._open_logs.items():
             with _write_errors(self.path / name):
                 os.fsync(log.fileno())
-        if self._summary_writer is not None:
+        if self._events is not None:
             with _write_errors(self.path / TENSORBOARD):
-                self._summary_writer.flush()
+                self._events.synchronize()
 
     def close(self) -> None:
-        """Close the logs, flush TensorBoard's events and let others have the directory. May be called twice.
+        """Close the logs and TensorBoard's events and let others have the directory. May be called twice.
 
         Raises:
             RunDirectoryError: what was logged last cannot be written.
@@ -343,8 +336,8 @@ class RunDirectory:
             if self._lock is not None:
                 stack.callback(self._lock.close)
             stack.enter_context(_write_errors(self.path))
-            if self._summary_writer is not None:
-                stack.callback(self._summary_writer.close)
+            if self._events is not None:
+                stack.callback(self._events.close)
             for log in self._open_logs.values():
                 stack.callback(log.close)
         self._open_logs.clear()
@@ -368,7 +361,11 @@ class RunDirectory:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except RunDirectoryError:
+            if error is None:  # or else it is the disk that was full before
+                raise
 
     def _log(self, name: str) -> TextIO:
         """The log, open for appending whole lines; a new one starts with its header."""
