@@ -196,7 +196,7 @@ BAD_MASKS: dict[str, tuple[spaces.Space[Any], Any, str]] = {
     "logits": (spaces.Discrete(3), [0.0, -np.inf, 1.0], "its numbers must be 0 or 1"),
     "nothing": (spaces.Discrete(3), [0, 0, 0], "it leaves nothing to choose from"),
     "nothing for one": (spaces.MultiDiscrete([2, 3]), [1, 1, 0, 0, 0], "it leaves nothing to choose from"),
-    "box": (spaces.Box(-1, 1, (2,)), [1, 1], "actions of a Box cannot be masked"),
+    "box": (spaces.Box(-1, 1, (2,)), [1, 1], r"actions of a Box cannot be masked, got \[1, 1\]"),
 }
 
 

@@ -49,6 +49,7 @@ class Interface:
         is_gaussian: whether actions are decimal numbers.
         encode: an observation as a new array, (num_observations,) uint8 if all of it is bits, else float32.
         decode: what `step` takes for a choice: an int, (branches,) int16 or (num_actions,) float32.
+        allowed_by: what an action mask allows, (num_actions,) bool; raises `ValueError` if it is no mask.
     """
 
     num_observations: int
@@ -57,46 +58,12 @@ class Interface:
     is_gaussian: bool
     encode: Callable[[Any], NDArray[Any]]
     decode: Callable[[Any], Any]
+    allowed_by: Callable[[Any], NDArray[np.bool_]]
 
     @property
     def action_dtype(self) -> type[np.float32 | np.int16]:
         """In which choices are recorded."""
         return np.float32 if self.is_gaussian else np.int16
-
-    def allowed_by(self, mask: Any) -> NDArray[np.bool_]:
-        """What an action mask allows, (num_actions,) bool.
-
-        Raises:
-            ValueError: the mask does not fit the actions, or leaves none.
-        """
-        if self.is_gaussian:
-            raise ValueError("actions of a Box cannot be masked")
-        parts = list(_mask_parts(mask))
-        lengths = tuple(map(len, parts))
-        choices = self.branches or (self.num_actions,)
-        if lengths not in (choices, (self.num_actions,)):
-            raise ValueError(f"it must have {_sum_of(choices)} numbers, has {_sum_of(lengths)}")
-        numbers = np.concatenate(parts)
-        allowed: NDArray[np.bool_] = numbers == 1
-        if not (allowed | (numbers == 0)).all():
-            raise ValueError("its numbers must be 0 or 1")
-        ends = np.cumsum(choices)
-        if not all(group.any() for group in np.split(allowed, ends[:-1])):
-            raise ValueError("it leaves nothing to choose from")
-        return allowed
-
-
-def _mask_parts(mask: Any) -> Iterator[NDArray[Any]]:
-    """The arrays in a mask, from the first to the last, however nested its tuples are."""
-    if isinstance(mask, tuple):
-        for part in mask:
-            yield from _mask_parts(part)
-    else:
-        yield np.ravel(mask)
-
-
-def _sum_of(lengths: Iterable[int]) -> str:
-    return " + ".join(map(str, lengths))
 
 
 def interface_of(environment: gymnasium.Env[Any, Any]) -> Interface:
@@ -122,6 +89,7 @@ def interface_of(environment: gymnasium.Env[Any, Any]) -> Interface:
         is_gaussian=isinstance(action, spaces.Box),
         encode=_encoder(observation),
         decode=_decoder(action),
+        allowed_by=_box_mask if isinstance(action, spaces.Box) else _mask_reader(branches or (num_actions,)),
     )
 
 
@@ -176,3 +144,41 @@ def _box_decoder(space: spaces.Box) -> Callable[[Any], Any]:
         return np.clip(np.where(is_bounded, within, numbers), low, high).astype(space.dtype)
 
     return decode
+
+
+def _mask_reader(choices: tuple[int, ...]) -> Callable[[Any], NDArray[np.bool_]]:
+    """For a choice among so many numbers, or several of them."""
+    num_actions = sum(choices)
+    first_of_each = np.cumsum((0, *choices[:-1]))
+
+    def allowed_by(mask: Any) -> NDArray[np.bool_]:
+        parts = list(_mask_parts(mask))
+        lengths = tuple(map(len, parts))
+        if lengths not in ((num_actions,), choices):
+            raise ValueError(f"it must have {_sum_of(choices)} numbers, has {_sum_of(lengths)}")
+        numbers = np.concatenate(parts)
+        allowed: NDArray[np.bool_] = numbers == 1
+        if not (allowed | (numbers == 0)).all():
+            raise ValueError("its numbers must be 0 or 1")
+        if not np.logical_or.reduceat(allowed, first_of_each).all():
+            raise ValueError("it leaves nothing to choose from")
+        return allowed
+
+    return allowed_by
+
+
+def _box_mask(mask: Any) -> NDArray[np.bool_]:
+    raise ValueError(f"actions of a Box cannot be masked, got {mask}")
+
+
+def _mask_parts(mask: Any) -> Iterator[NDArray[Any]]:
+    """The arrays in a mask, from the first to the last, however nested its tuples are."""
+    if isinstance(mask, tuple):
+        for part in mask:
+            yield from _mask_parts(part)
+    else:
+        yield np.ravel(mask)
+
+
+def _sum_of(lengths: Iterable[int]) -> str:
+    return " + ".join(map(str, lengths))
