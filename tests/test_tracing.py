@@ -27,7 +27,7 @@ from workflow_rl.ppo import PPO
 from workflow_rl.rollout import make_environment, network_shape
 from workflow_rl.run_log import read_training_log
 from workflow_rl.settings import TrainSettings
-from workflow_rl.tracing import TracedCollector
+from workflow_rl.tracing import TracedCollector, TraceFile
 from workflow_rl.train import OrderTraining, UpdateReport
 from workflow_rl.workflow import Workflow
 
@@ -258,7 +258,18 @@ def _nothing_is_made(tmp_path: Path) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_nothing_is_made")
-def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
-    settings = TrainSettings.from_flat({**RUN, "run_dir": tmp_path / "run", "trace": tmp_path})
-    with pytest.raises(SettingError, match=r"^--trace .* cannot be written: Is a directory$"):
+@pytest.mark.parametrize(
+    ("place", "reason"), [(".", "Is a directory"), ("/dev/full", "No space left on device")]
+)
+def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path, place: str, reason: str) -> None:
+    settings = TrainSettings.from_flat({**RUN, "run_dir": tmp_path / "run", "trace": tmp_path / place})
+    with pytest.raises(SettingError, match=rf"^--trace .* cannot be written: {reason}$"):
         commands.train(settings, launched=time.monotonic())
+
+
+def test_so_is_a_disk_that_becomes_full_on_the_way() -> None:
+    trace = TraceFile(Path("/dev/full"))
+    trace.add_instant(0, "something", time.monotonic())
+    for write in (trace.flush, trace.close):
+        with pytest.raises(SettingError, match=r"^--trace /dev/full cannot be written: No space left"):
+            write()

@@ -19,7 +19,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +51,11 @@ class TraceFile:
         self._start = time.monotonic()
         self._process = os.getpid()
         self._rows: set[int] = set()
-        try:
+        self._path = path
+        with self._write_errors():
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("w", encoding="utf-8")
-        except OSError as error:
-            raise SettingError(f"--trace {path} cannot be written: {error.strerror or error}") from error
-        self._file.write("[\n" + self._metadata("process_name", _LEARNER, name="workflow_rl"))
+            self._file.write("[\n" + self._metadata("process_name", _LEARNER, name="workflow_rl"))
         self.name_row(_LEARNER, "learner")
 
     def name_row(self, row: int, name: str) -> None:
@@ -79,17 +79,36 @@ class TraceFile:
         return len(self._rows)
 
     def flush(self) -> None:
-        """Hand all events to the operating system: a kill loses none of them."""
-        self._file.flush()
+        """Hand all events to the operating system: a kill loses none of them.
+
+        Raises:
+            SettingError: they cannot be written, e.g. to a full disk.
+        """
+        with self._write_errors():
+            self._file.flush()
 
     def close(self) -> None:
-        """Complete the array. May be called twice."""
+        """Complete the array. May be called twice.
+
+        Raises:
+            SettingError: it cannot be written.
+        """
         if not self._file.closed:
-            self._file.write("\n]\n")
-            self._file.close()
+            with self._write_errors(), self._file:
+                self._file.write("\n]\n")
 
     def _add(self, event: str) -> None:
-        self._file.write(",\n" + event)
+        with self._write_errors():
+            self._file.write(",\n" + event)
+
+    @contextmanager
+    def _write_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise SettingError(
+                f"--trace {self._path} cannot be written: {error.strerror or error}"
+            ) from error
 
     def _event(self, phase: str, name: str, row: int, at: float, **more: Any) -> str:
         timestamp = round((at - self._start) * _MICROSECONDS, 1)
