@@ -120,12 +120,26 @@ def test_a_bad_setting_is_one_line_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_settings_that_exclude_each_other(program: Program, tmp_path: Path) -> None:
-    outcome = program("train", "--simulator", "cyborg", "--rules", "leaderboard")
-    assert (outcome.code, outcome.complaint) == (
-        2,
-        "error: --rules leaderboard needs --simulator native: the reference has no such setting",
-    )
+EXCLUDING = {
+    "--simulator=cyborg --rules=leaderboard": (
+        "--rules leaderboard needs --simulator native: the reference has no such setting"
+    ),
+    "--executor=thread --episode-timeout=5": (
+        "--episode-timeout 5 needs --executor process: nothing ends a thread"
+    ),
+    "--executor=thread --simulator=cyborg": (
+        "--executor thread cannot play the reference simulator, which draws from random generators that all "
+        "threads of a process share; take --executor process"
+    ),
+}
+
+
+@pytest.mark.parametrize(("arguments", "complaint"), EXCLUDING.items())
+def test_settings_that_exclude_each_other(
+    program: Program, tmp_path: Path, arguments: str, complaint: str
+) -> None:
+    outcome = program("train", *arguments.split())
+    assert (outcome.code, outcome.complaint) == (2, f"error: {complaint}")
     assert list(tmp_path.iterdir()) == []
 
 
