@@ -19,6 +19,7 @@ from workflow_rl.episode import (
     pack_forbidden,
     unpack_forbidden,
 )
+from workflow_rl.errors import EpisodeError
 from workflow_rl.seeding import Stream
 
 SPEC = EnvironmentSpec.of("CartPole-v1", {"render_mode": None})
@@ -148,3 +149,25 @@ def test_episodes_without_masks_rule_nothing_out_beside_others() -> None:
 def test_all_but_the_final_observations_are_acted_upon() -> None:
     joined = Episodes.concatenate([episode(0, 2), episode(1, 1)])
     assert joined.is_acted_upon.tolist() == [True, True, False, True, False]
+
+
+@pytest.mark.parametrize("worst", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(
+    ("name", "row", "where"),
+    [
+        ("observations", 4, "an observation that is not finite at step 1 of episode 1 "),
+        ("observations", 6, "an observation that is not finite at step 3 of episode 1 "),
+        ("rewards", 2, "a reward that is not finite at step 0 of episode 1 "),
+        ("rewards", 5, "a reward that is not finite at step 0 of episode 2 "),
+    ],
+)
+def test_what_is_not_finite_is_refused_with_its_episode_and_step(
+    name: str, row: int, where: str, worst: float
+) -> None:
+    """Episodes of 2, 3 and 1 steps; an observation of step t is the one before it."""
+    joined = Episodes.concatenate([episode(0, 2), episode(1, 3), episode(2, 1)])
+    joined.require_finite()
+    values = getattr(joined, name).copy()
+    values.reshape(len(values), -1)[row, -1] = worst
+    with pytest.raises(EpisodeError, match=f"^CartPole-v1 gave {where}"):
+        dataclasses.replace(joined, **{name: values}).require_finite()

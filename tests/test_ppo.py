@@ -17,7 +17,7 @@ from torch import Tensor
 
 from workflow_rl.collectors import SequentialCollector
 from workflow_rl.episode import EnvironmentSpec, Episodes, Ticket, unpack_forbidden
-from workflow_rl.errors import SettingError
+from workflow_rl.errors import EpisodeError, SettingError
 from workflow_rl.network_inputs import distinct_inputs
 from workflow_rl.policy import ActorCritic, policy_digest
 from workflow_rl.ppo import PPO, UpdateStatistics, torch_device
@@ -398,6 +398,16 @@ def test_the_horizon_matters_only_to_episodes_that_were_cut(terminates: bool) ->
     assert len(digests) == (1 if terminates else 2)
 
 
+def test_what_is_not_finite_is_not_learnt_from() -> None:
+    learner = PPO(new_policy(), FULL_BATCH, seed=0)
+    batch = play(learner.policy, spec())
+    before = policy_digest(learner.policy)
+    spoilt = dataclasses.replace(batch, rewards=np.full_like(batch.rewards, np.nan))
+    with pytest.raises(EpisodeError, match="a reward that is not finite at step 0 of episode 0 "):
+        learner.update(spoilt, spoilt.rewards, is_on_policy=True)
+    assert policy_digest(learner.policy) == before
+
+
 @pytest.mark.parametrize("terminates", [True, False])
 def test_an_episode_that_was_cut_is_worth_what_would_have_come(terminates: bool) -> None:
     """At 1 a step for ever the return is 2; over the 1 to 6 steps that are left it is less.
@@ -406,7 +416,7 @@ def test_an_episode_that_was_cut_is_worth_what_would_have_come(terminates: bool)
     """
     settings = PPOSettings(learning_rate=1e-2, minibatch_size=32, discount=0.5, reward_scale=1.0)
     learner = PPO(new_policy(), settings, seed=0)
-    for number in range(20):
+    for number in range(12):
         batch = play(learner.policy, spec(terminates=terminates), first=20 * number, num_episodes=20)
         learner.update(batch, np.ones_like(batch.rewards), is_on_policy=True)
     with torch.no_grad():

@@ -16,6 +16,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from workflow_rl.errors import EpisodeError
 from workflow_rl.seeding import Stream
 from workflow_rl.workflow import NUM_HOST_TYPES, Workflow
 
@@ -199,6 +200,25 @@ class Episodes:
         """Where each episode's steps are in the arrays of length N."""
         ends = np.cumsum(self.lengths)
         return [slice(int(end - length), int(end)) for end, length in zip(ends, self.lengths, strict=True)]
+
+    def require_finite(self) -> None:
+        """Refuse what would turn every weight into no number.
+
+        Raises:
+            EpisodeError: an observation or a reward is infinite or no number; names the first.
+        """
+        for name, values, lengths in (
+            ("an observation", self.observations, self.lengths + 1),
+            ("a reward", self.rewards, self.lengths),
+        ):
+            is_finite = np.isfinite(values)
+            if not is_finite.all():
+                row = int(np.argwhere(~is_finite)[0, 0])
+                episode = int(np.searchsorted(np.cumsum(lengths), row, side="right"))
+                ticket, step = self.tickets[episode], row - int(lengths[:episode].sum())
+                raise EpisodeError(
+                    f"{ticket.environment.id} gave {name} that is not finite at step {step} of {ticket}"
+                )
 
     def returns(self) -> NDArray[np.float64]:
         """Undiscounted sum of the environment's reward of each episode, (E,) float64."""

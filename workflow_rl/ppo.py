@@ -135,7 +135,11 @@ class PPO:
             batch: the episodes.
             rewards: what to maximise, (N,) float32, unscaled: the environment's reward plus the alignment's.
             is_on_policy: whether the batch was played by the policy as it is now.
+
+        Raises:
+            EpisodeError: an observation or a reward is not finite; nothing was learnt.
         """
+        batch.require_finite()
         samples, weights, explained_variance = self._prepare(batch, rewards, is_on_policy=is_on_policy)
         steps = [self._gradient_step(samples.at(rows)) for rows in self._minibatches(batch.num_steps)]
         self.num_updates += 1
