@@ -6,8 +6,9 @@ Trains on CAGE Challenge 2 (native simulator, B_lineAgent, one order) and on Car
 both objectives; at lag 0 they are the same. Needs the `figures` extra to draw. What else the machine does has
 no influence on what is learnt.
 
-The figure shows the mean over seeds of each batch's return, and one standard error to both sides. The report
-has, for each variant, the final policy's score on fresh episodes (`final`) and the mean return over the whole
+The figure shows the mean over seeds of each batch's return, and one standard error to both sides. A batch
+shows the policy that played it, which is older than the one that learns from it by the lag. The report has,
+for each variant, the final policy's score on fresh episodes (`final`) and the mean return over the budget of
 training (`during_training`, which tells how fast it learnt), both with the standard error over seeds.
 """
 
@@ -44,7 +45,8 @@ class Task:
         name: for people.
         learn: trains with settings by name.
         settings: all that differ from the defaults, but for lag, objective and seed.
-        amount: what its learning is counted in.
+        budget: episodes or steps of training; a run may go beyond it with batches that were in flight.
+        amount: what the budget is counted in.
         scale: keyword arguments of matplotlib's `set_yscale`.
         limits: of the axis of returns.
         ticks: of that axis.
@@ -54,6 +56,7 @@ class Task:
     name: str
     learn: Callable[[Mapping[str, Any]], Learning]
     settings: Mapping[str, Any]
+    budget: int
     amount: str
     scale: Mapping[str, Any]
     limits: tuple[float, float]
@@ -98,6 +101,7 @@ def tasks(*, quick: bool) -> tuple[Task, ...]:
             name="CAGE Challenge 2",
             learn=learn_order,
             settings=cage2,
+            budget=cage2["total_episodes"],
             amount="training episodes",
             scale={"value": "symlog", "linthresh": 20},  # from -20 on the logarithm of the loss
             limits=(-1000, -25),
@@ -108,6 +112,7 @@ def tasks(*, quick: bool) -> tuple[Task, ...]:
             name="CartPole-v1",
             learn=learn_environment,
             settings=cartpole,
+            budget=cartpole["total_steps"],
             amount="training steps",
             scale={"value": "linear"},
             limits=(0, 515),
@@ -158,26 +163,26 @@ class Runs:
         return Learning(**self._learnt[key])
 
 
-def summarise(learnt: Sequence[Learning]) -> dict[str, Any]:
+def summarise(learnt: Sequence[Learning], budget: int) -> dict[str, Any]:
     """Final score and learning speed of one variant, over its seeds."""
     compliances = [run.compliance for run in learnt if run.compliance is not None]
     return {
         "final": asdict(Spread.of([run.score for run in learnt])),
-        "during_training": asdict(Spread.of([mean_return(run) for run in learnt])),
+        "during_training": asdict(Spread.of([mean_return(run, budget) for run in learnt])),
         "compliance": float(np.mean(compliances)) if compliances else None,
         "cpu_seconds": sum(run.cpu_seconds for run in learnt),
     }
 
 
-def mean_return(run: Learning) -> float:
-    """Mean over all episodes or steps of the training of the return of their batch."""
-    return float(np.average(run.returns, weights=np.diff(run.amounts, prepend=0)))
+def mean_return(run: Learning, budget: int) -> float:
+    """Mean over the episodes or steps of the budget of the return of their batch."""
+    return float(np.average(run.returns, weights=np.diff(np.minimum(run.amounts, budget), prepend=0)))
 
 
 def curve(learnt: Sequence[Learning]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Amounts, mean return and its standard error over seeds, each (P,).
 
-    Runs on CartPole are updated after different steps, so that every run is read off at the same amounts.
+    Runs on CartPole are updated after different steps, so every run is read off at the same ones.
     """
     smooth = [smoothed(np.array(run.returns)) for run in learnt]
     grid = np.linspace(
@@ -205,7 +210,7 @@ def draw(learnt: Mapping[Task, Mapping[Variant, Sequence[Learning]]], file: Path
 
     mpl.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "lag", "font.size": 9}
     figure = Figure(figsize=(8, 6), layout="constrained")
-    panels = figure.subplots(len(learnt), len(OBJECTIVES), squeeze=False)
+    panels = figure.subplots(len(learnt), len(OBJECTIVES), squeeze=False, sharex="row")
     for row, (task, curves) in zip(panels, learnt.items(), strict=True):
         lags = sorted({variant.lag for variant in curves})
         colours = mpl.colormaps["viridis"](np.linspace(0, 0.9, len(lags)))
@@ -216,6 +221,7 @@ def draw(learnt: Mapping[Task, Mapping[Variant, Sequence[Learning]]], file: Path
             panel.set_yticks(task.ticks, [f"{tick}" for tick in task.ticks])
             panel.minorticks_off()
             panel.xaxis.set_major_formatter("{x:,.0f}")
+            panel.locator_params(axis="x", nbins=6)
             panel.spines[["top", "right"]].set_visible(False)
             for lag, colour in zip(lags, colours, strict=True):
                 shown = Variant(lag, objective if lag > 0 else OBJECTIVES[0])
@@ -267,7 +273,8 @@ def measure(num_seeds: int, runs: Runs, figure: Path | None, *, quick: bool) -> 
             task.name: {
                 "settings": task.settings,
                 "variants": [
-                    {**asdict(variant), **summarise(of_all_seeds)} for variant, of_all_seeds in curves.items()
+                    {**asdict(variant), **summarise(of_all_seeds, task.budget)}
+                    for variant, of_all_seeds in curves.items()
                 ],
             }
             for task, curves in learnt.items()

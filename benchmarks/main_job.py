@@ -53,10 +53,10 @@ _REPLAYED_EPISODES = 400
 
 PARTS = {
     "hand out tickets and weights": (
-        ("collectors/executor.py", "submit"),
-        ("collectors/executor.py", "publish"),
+        ("collectors/barrier_free.py", "submit"),
+        ("collectors/barrier_free.py", "publish"),
     ),
-    "wait for episodes and batch them": (("collectors/executor.py", "collect"),),
+    "wait for episodes and batch them": (("collectors/barrier_free.py", "collect"),),
     "make policies and optimisers": (
         ("workflow_rl/policy.py", "__init__"),
         ("workflow_rl/ppo.py", "__init__"),

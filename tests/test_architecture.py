@@ -43,6 +43,7 @@ LAYERS = {
         "collectors.snapshot_directory",
         "collectors.heartbeats",
         "collectors.attempts",
+        "collectors.pool",
         "collectors.child_process",
         "collectors.worker_pool",
         "collectors.starter",

@@ -1,6 +1,6 @@
 """Hands calls to the worker pools, in a thread of its own, and hands them out again when they are lost.
 
-    learner's thread                dispatcher's thread                     pools of worker processes
+    learner's thread                dispatcher's thread                     pools of workers
     hand_in(tickets, inbox) ----->  waiting calls  -- to the emptiest --->  play
     inbox.get() <--- episodes ----  report of a pool  <-------------------  episodes
                 <--- an error when a ticket has failed for the last time
@@ -21,35 +21,29 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
-from concurrent.futures.process import BrokenProcessPool
-from pathlib import Path
+from concurrent.futures import BrokenExecutor
 from queue import Empty, SimpleQueue
 
 from workflow_rl.collectors.attempts import Attempts, Cause, Failure
 from workflow_rl.collectors.interface import Inbox
-from workflow_rl.collectors.starter import Starter
-from workflow_rl.collectors.worker_pool import (
+from workflow_rl.collectors.pool import (
     Call,
     CallEnded,
+    MakePool,
+    Pool,
     PoolBroke,
     PoolReady,
     Report,
-    WorkerPool,
     failure_of_exception,
-    join,
 )
-from workflow_rl.episode import Ticket
+from workflow_rl.collectors.starter import Starter
+from workflow_rl.collectors.worker_pool import join
+from workflow_rl.episode import Episodes, Ticket
 from workflow_rl.errors import CollectorError, EpisodeError, WorkflowRLError
-from workflow_rl.fork_server import worker_context
 
 _MAX_USELESS_POOLS = 3
 """Pools in a row that break before they have played anything, with no ticket to blame: it is not the episodes
 that kill the workers then, and a fourth pool would not fare better."""
-
-_PREFETCHED = 2
-"""Calls in a pool beyond its workers, so that one who is done finds the next at once. They are tied to the
-pool, and wait for its workers while others may be idle: no more than needed, and none as long as other pools
-are still starting."""
 
 _CHECKS_PER_TIMEOUT = 10
 
@@ -59,8 +53,7 @@ class Dispatcher:
 
     Args:
         pool_sizes: workers of each pool.
-        directory: of snapshots and heartbeats.
-        preload: what the fork server imports before the first worker.
+        make_pool: makes one.
         episode_timeout: seconds after which a call counts as hanging; `None` for never.
 
     Attributes:
@@ -70,13 +63,11 @@ class Dispatcher:
     def __init__(
         self,
         pool_sizes: Sequence[int],
-        directory: Path,
-        preload: Sequence[str],
+        make_pool: MakePool,
         episode_timeout: float | None,
     ) -> None:
         self.attempts = Attempts()
-        self._directory = directory
-        self._preload = preload
+        self._make_pool = make_pool
         self._episode_timeout = episode_timeout
         self._messages: SimpleQueue[Call | Report | None] = SimpleQueue()
         self._waiting: deque[Call] = deque()
@@ -84,8 +75,8 @@ class Dispatcher:
         self._useless_pools = 0
         self._next_check = 0.0
         self._starter = Starter()
-        self._unstarted: deque[WorkerPool] = deque()
-        self._starting: set[WorkerPool] = set()
+        self._unstarted: deque[Pool] = deque()
+        self._starting: set[Pool] = set()
         self._pools = [self._new_pool(size) for size in pool_sizes]
         self._thread = threading.Thread(target=self._run, name="workflow_rl-dispatcher", daemon=True)
         self._thread.start()
@@ -134,23 +125,24 @@ class Dispatcher:
         elif isinstance(message, PoolReady):
             self._starting.discard(message.pool)
         elif isinstance(message, PoolBroke):
-            self._replace(message.pool)
+            self._replace(message)
         else:
             self._take_back(message)
 
     def _take_back(self, ended: CallEnded) -> None:
-        call, error = ended.call, ended.future.exception()
+        call, outcome = ended.call, ended.outcome
         ended.pool.take_back(call)
         self._useless_pools = 0
-        if error is None:
-            call.inbox.put(ended.future.result())
-        elif isinstance(error, WorkflowRLError) and not isinstance(error, EpisodeError):
-            call.inbox.put(error)  # a setting that is not allowed, a part that is missing: lasting
+        if isinstance(outcome, Episodes):
+            call.inbox.put(outcome)
+        elif isinstance(outcome, WorkflowRLError) and not isinstance(outcome, EpisodeError):
+            call.inbox.put(outcome)  # a setting that is not allowed, a part that is missing: lasting
         else:
-            self._play_again(call, failure_of_exception(error, call))
+            self._play_again(call, failure_of_exception(outcome, call))
 
-    def _replace(self, pool: WorkerPool) -> None:
+    def _replace(self, broke: PoolBroke) -> None:
         """A new pool for a broken one; its calls come first, in their old order."""
+        pool = broke.pool
         pool.kill()
         self._starting.discard(pool)
         self._pools[self._pools.index(pool)] = self._new_pool(pool.num_workers)
@@ -159,8 +151,10 @@ class Dispatcher:
             self._play_again(call, failure)
         is_useless = not pool.has_played and all(f.cause is Cause.BYSTANDER for _, f in failures)
         self._useless_pools += is_useless
-        if self._useless_pools > _MAX_USELESS_POOLS * len(self._pools):
-            self._give_up(self._waiting, CollectorError("worker processes die before they play anything"))
+        is_hopeless = self._useless_pools > _MAX_USELESS_POOLS * len(self._pools)
+        if broke.error is not None or is_hopeless:
+            error = broke.error or CollectorError("workers die before they play anything")
+            self._give_up(self._waiting, error)
             self._waiting.clear()
 
     def _play_again(self, call: Call, failure: Failure) -> None:
@@ -184,7 +178,7 @@ class Dispatcher:
             call = self._waiting.popleft()
             try:
                 pool.hand_in(call)
-            except BrokenProcessPool:
+            except BrokenExecutor:
                 self._waiting.appendleft(call)
         num_starting = sum(pool.num_workers for pool in self._starting)
         while self._unstarted and num_starting < len(self._waiting):
@@ -193,17 +187,17 @@ class Dispatcher:
             self._starter.start(pool)
             num_starting += pool.num_workers
 
-    def _emptiest(self) -> WorkerPool | None:
+    def _emptiest(self) -> Pool | None:
         """The pool that the next call goes to, if there is one that takes it."""
-        pool = max(self._pools, key=lambda pool: pool.num_idle if pool.is_ready else -sys.maxsize)
-        is_rising = bool(self._starting or self._unstarted)
-        return pool if pool.is_ready and pool.num_idle > (0 if is_rising else -_PREFETCHED) else None
+        pool = max(self._pools, key=_idleness)
+        is_rising = bool(self._starting or self._unstarted)  # a place in a queue can wait for them
+        return pool if _idleness(pool) > (0 if is_rising else -pool.num_prefetched) else None
 
     def _call(self, tickets: tuple[Ticket, ...], inbox: Inbox) -> Call:
         return Call(next(self._numbers), tickets, inbox)
 
-    def _new_pool(self, size: int) -> WorkerPool:
-        pool = WorkerPool(size, worker_context(self._preload), self._directory, self._messages.put)
+    def _new_pool(self, size: int) -> Pool:
+        pool = self._make_pool(size, self._messages.put)
         self._unstarted.append(pool)
         return pool
 
@@ -213,3 +207,8 @@ class Dispatcher:
     def _give_up(self, calls: Iterable[Call], error: WorkflowRLError) -> None:
         for call in calls:
             call.inbox.put(error)
+
+
+def _idleness(pool: Pool) -> int:
+    """Workers of a pool without a call; negative if calls wait behind others."""
+    return pool.num_workers - len(pool.calls) if pool.is_ready else -sys.maxsize

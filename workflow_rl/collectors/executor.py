@@ -17,14 +17,17 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from workflow_rl.collectors.barrier_free import BarrierFreeCollector
 from workflow_rl.collectors.dispatcher import Dispatcher
+from workflow_rl.collectors.pool import Report
 from workflow_rl.collectors.snapshot_directory import SnapshotDirectory
 from workflow_rl.collectors.thread_pool import SnapshotShelf, ThreadPool
+from workflow_rl.collectors.worker_pool import WorkerPool
 from workflow_rl.environments import POLICY_PRELOAD
+from workflow_rl.fork_server import worker_context
 
 _WORKERS_PER_POOL = 10
 """Workers that are lost together when one of them is."""
@@ -65,9 +68,12 @@ class ExecutorCollector(BarrierFreeCollector):
             super().__init__(n_workers, shelf, partial(ThreadPool, n_workers, shelf))
             return
         directory = SnapshotDirectory()
+
+        def make_pool(size: int, report: Callable[[Report], None]) -> WorkerPool:
+            return WorkerPool(size, worker_context(preload), directory.path, report)
+
         sizes = _pool_sizes(n_workers, workers_per_pool)
-        start_crew = partial(Dispatcher, sizes, directory.path, preload, episode_timeout)
-        super().__init__(n_workers, directory, start_crew)
+        super().__init__(n_workers, directory, partial(Dispatcher, sizes, make_pool, episode_timeout))
 
 
 def _pool_sizes(num_workers: int, per_pool: int) -> list[int]:

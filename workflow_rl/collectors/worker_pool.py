@@ -21,64 +21,24 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from functools import partial
 from multiprocessing import connection
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from queue import SimpleQueue
 
 from workflow_rl.collectors import worker
 from workflow_rl.collectors.attempts import Cause, Failure
 from workflow_rl.collectors.heartbeats import forget_beat, read_beat
-from workflow_rl.episode import Episodes, Ticket
-from workflow_rl.errors import EpisodeError, WorkflowRLError
+from workflow_rl.collectors.pool import Call, CallEnded, PoolBroke, PoolReady, Report
+from workflow_rl.episode import Episodes
+
+_PREFETCHED = 2
+"""They are tied to the pool, and wait for its workers while others may be idle: no more than needed."""
 
 _JOIN_SECONDS = 5.0
 _BYSTANDER = Failure(Cause.BYSTANDER, "a worker of its pool was lost")
 _UNREADABLE = Failure(Cause.RAISED, "it or another one sent a result that could not be read")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Call:
-    """Tickets that travel together.
-
-    Attributes:
-        number: never used twice.
-        tickets: of one batch and version.
-        inbox: where their episodes go, or the error that ends the batch.
-    """
-
-    number: int
-    tickets: tuple[Ticket, ...]
-    inbox: SimpleQueue[Episodes | WorkflowRLError]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class CallEnded:
-    """A pool reports that a call has come back, with episodes or with an exception."""
-
-    pool: WorkerPool
-    call: Call
-    future: Future[Episodes]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PoolReady:
-    """A pool reports that it takes calls now."""
-
-    pool: WorkerPool
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PoolBroke:
-    """A pool reports that it has lost a worker, and with it all of its calls."""
-
-    pool: WorkerPool
-
-
-Report = PoolReady | CallEnded | PoolBroke
 
 
 class WorkerPool:
@@ -127,9 +87,9 @@ class WorkerPool:
         return self._is_ready and not self._is_broken
 
     @property
-    def num_idle(self) -> int:
-        """Workers without a call; negative if calls wait behind others."""
-        return self.num_workers - len(self.calls)
+    def num_prefetched(self) -> int:
+        """Calls that it should have beyond its workers, so that one who is done finds the next at once."""
+        return _PREFETCHED
 
     def start(self) -> None:
         """Start the workers; returns when their processes are there. The pool reports when it takes calls."""
@@ -210,7 +170,7 @@ class WorkerPool:
         if isinstance(future.exception(), BrokenProcessPool):
             self._on_broken()
         else:
-            self._report(CallEnded(self, call, future))
+            self._report(CallEnded(self, call, future.exception() or future.result()))
 
     def _on_broken(self) -> None:
         """Report it, once; whoever notices first, in whatever thread."""
@@ -243,14 +203,6 @@ def join(processes: list[BaseProcess]) -> None:
         process.join(max(0.0, deadline - time.monotonic()))
         if process.is_alive():
             process.kill()
-
-
-def failure_of_exception(error: BaseException, call: Call) -> Failure:
-    """What a call's exception means; other than an `EpisodeError` it is about sending the episodes back."""
-    if not isinstance(error, EpisodeError):
-        message = f"the result of {call.tickets[0]} could not be sent: {type(error).__name__}: {error}"
-        error = EpisodeError(message, str(error.__cause__ or ""))
-    return Failure(Cause.RAISED, str(error), error)
 
 
 def _ending(exit_code: int | None) -> str:
