@@ -11,7 +11,7 @@ import pytest
 import torch
 from awkward_environments import specification
 
-from workflow_rl.collectors import Collector, ExecutorCollector, SequentialCollector
+from workflow_rl.collectors import Collector, ExecutorCollector, SequentialCollector, SynchronousCollector
 from workflow_rl.environment_training import EnvironmentTraining
 from workflow_rl.episode import EnvironmentSpec, Episodes, Ticket, unpack_forbidden
 from workflow_rl.errors import EpisodeError
@@ -21,7 +21,11 @@ from workflow_rl.rollout import Player, shape_for
 from workflow_rl.seeding import Stream
 from workflow_rl.settings import EnvironmentTrainSettings
 
-COLLECTORS: tuple[Callable[[], Collector], ...] = (SequentialCollector, partial(ExecutorCollector, 2))
+COLLECTORS: tuple[Callable[[], Collector], ...] = (
+    SequentialCollector,
+    partial(ExecutorCollector, 2),
+    partial(SynchronousCollector, 3),
+)
 
 
 def decided_policy(environment: EnvironmentSpec) -> ActorCritic:

@@ -237,7 +237,7 @@ def train_in(monkeypatch: pytest.MonkeyPatch, environment: EnvironmentSpec) -> N
         monkeypatch.setattr(module, "cage2_environment", lambda settings: environment)
 
 
-@pytest.mark.parametrize("collector", ["sequential", "executor"])
+@pytest.mark.parametrize("collector", ["sequential", "synchronous", "executor"])
 @pytest.mark.parametrize("where", ["reset", "step"])
 def test_an_environment_that_raises(
     program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, collector: str, where: str

@@ -79,6 +79,14 @@ def as_flags(path: Path, **changes: Any) -> list[str]:
     return [f"--{name.replace('_', '-')}={value}" for name, value in values.items()]
 
 
+COLLECTIONS: dict[str, dict[str, Any]] = {
+    "process-1": {"collector": "executor", "executor": "process", "n_workers": 1},
+    "process-4": {"collector": "executor", "executor": "process", "n_workers": 4},
+    "thread-4": {"collector": "executor", "executor": "thread", "n_workers": 4},
+    "synchronous-4": {"collector": "synchronous", "n_workers": 4},
+}
+
+
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
     """The sequential run at each lag, made when it is first asked for."""
@@ -97,12 +105,12 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]
 
 
 @pytest.mark.parametrize("lag", [0, 1, 2])
-@pytest.mark.parametrize(("executor", "n_workers"), [("process", 1), ("process", 4), ("thread", 4)])
+@pytest.mark.parametrize("collection", COLLECTIONS.values(), ids=COLLECTIONS)
 def test_workers_change_nothing(
-    tmp_path: Path, reference: Callable[[int], Path], lag: int, executor: str, n_workers: int
+    tmp_path: Path, reference: Callable[[int], Path], lag: int, collection: dict[str, Any]
 ) -> None:
     path = tmp_path / "run"
-    summary = run(path, lag=lag, collector="executor", executor=executor, n_workers=n_workers)
+    summary = run(path, lag=lag, **collection)
     assert summary["weights_sha256"] == summary_of(reference(lag))["weights_sha256"]
     assert without_times(path) == without_times(reference(lag))
     assert (path / "search_log.csv").read_bytes() == (reference(lag) / "search_log.csv").read_bytes()
@@ -124,10 +132,11 @@ def test_seed_and_lag_change_the_weights(tmp_path: Path, reference: Callable[[in
     assert len(digests) == 3
 
 
-def test_the_reference_simulator_gives_the_same_weights_in_workers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("collector", ["executor", "synchronous"])
+def test_the_reference_simulator_gives_the_same_weights_in_workers(tmp_path: Path, collector: str) -> None:
     small = {"simulator": "cyborg", "total_episodes": 8, "episodes_per_update": 4, "max_steps": 5}
     alone = run(tmp_path / "alone", **small)
-    together = run(tmp_path / "together", **small, collector="executor", n_workers=2)
+    together = run(tmp_path / "together", **small, collector=collector, n_workers=2)
     assert alone["simulator"] == "workflow_rl/CybORG-v0 (rules 2.1)"
     assert alone["weights_sha256"] == together["weights_sha256"]
 

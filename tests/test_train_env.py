@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from workflow_rl import cli
-from workflow_rl.collectors import Collector, ExecutorCollector, SequentialCollector
+from workflow_rl.collectors import Collector, ExecutorCollector, SequentialCollector, SynchronousCollector
 from workflow_rl.environment_training import EnvironmentReport, EnvironmentTraining
 from workflow_rl.environments import gymnasium_environment
 from workflow_rl.episode import Episodes, Ticket
@@ -44,6 +44,7 @@ COLLECTORS: dict[str, Callable[[], Collector]] = {
     "sequential": SequentialCollector,
     "executor-1": partial(ExecutorCollector, 1),
     "executor-3": partial(ExecutorCollector, 3),
+    "synchronous-3": partial(SynchronousCollector, 3),
 }
 
 

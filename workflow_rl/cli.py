@@ -211,7 +211,9 @@ def train_environment_command(context: click.Context, /, resume: Path | None, **
 )
 @click.option("--simulator", help="native or cyborg; default: the one the policy was trained on.")
 @click.option("--n-workers", default=os.cpu_count() or 1, show_default=True, help="Worker processes.")
-@click.option("--collector", default="executor", show_default=True, help="executor or sequential.")
+@click.option(
+    "--collector", default="executor", show_default=True, help="executor, synchronous or sequential."
+)
 @click.pass_context
 def evaluate_command(
     context: click.Context, /, path: Path, simulator: str | None, n_workers: int, collector: str, **plan: Any

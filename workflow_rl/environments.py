@@ -93,17 +93,18 @@ def describe(environment: EnvironmentSpec) -> str:
 
 
 def executor_of(settings: CollectorSettings, environment: EnvironmentSpec) -> str | None:
-    """Who plays an environment: a "process", a "thread", or `None` for the learner itself.
+    """Who plays an environment: a "process", a "thread", or `None` for the learner itself or for Ray.
 
     Raises:
-        SettingError: threads are asked for and cannot play it.
+        SettingError: what is asked for cannot play it.
     """
-    if settings.collector == "sequential":
+    if settings.collector in ("sequential", "ray"):
         return None
-    if settings.executor == "thread" and settings.episode_timeout is not None:
-        raise SettingError(
-            f"--episode-timeout {settings.episode_timeout:g} needs --executor process: nothing ends a thread"
-        )
+    if settings.collector == "synchronous":
+        _refuse_timeout(settings, "--collector executor: nothing replaces an environment that hangs")
+        return "process"
+    if settings.executor == "thread":
+        _refuse_timeout(settings, "--executor process: nothing ends a thread")
     if settings.executor == "thread" and environment.id == CYBORG:
         raise SettingError(
             "--executor thread cannot play the reference simulator, which draws from random generators that "
@@ -112,6 +113,11 @@ def executor_of(settings: CollectorSettings, environment: EnvironmentSpec) -> st
     if settings.executor != "auto":
         return settings.executor
     return "thread" if environment.id == NATIVE and settings.episode_timeout is None else "process"
+
+
+def _refuse_timeout(settings: CollectorSettings, needed: str) -> None:
+    if settings.episode_timeout is not None:
+        raise SettingError(f"--episode-timeout {settings.episode_timeout:g} needs {needed}")
 
 
 def preload_modules(environment: EnvironmentSpec) -> tuple[str, ...]:

@@ -103,9 +103,26 @@ class Raised:
         return cls(f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error)))
 
 
-def failed_episode(ticket: Ticket, raised: Raised) -> EpisodeError:
+@dataclass(frozen=True, slots=True)
+class BadMask:
+    """An action mask that an environment gave and that cannot be kept to.
+
+    Attributes:
+        step: at which it was to be, 0-based.
+        error: what is wrong with it.
+    """
+
+    step: int
+    error: str
+
+
+def failed_episode(ticket: Ticket, fault: Raised | BadMask) -> EpisodeError:
     """How the failure of an episode is reported, whoever played it."""
-    return EpisodeError(f"{ticket.environment.id} raised {raised.error} while playing {ticket}", raised.trace)
+    name = ticket.environment.id
+    if isinstance(fault, Raised):
+        return EpisodeError(f"{name} raised {fault.error} while playing {ticket}", fault.trace)
+    where = f"at step {fault.step} of {ticket}"
+    return EpisodeError(f"the action mask of {name} {where} is no good: {fault.error}")
 
 
 class Player:
@@ -165,23 +182,28 @@ class Player:
             raise failed_episode(ticket, Raised.by(error)) from error
 
 
-def _compromised_types(environment: Environment) -> int:
+def compromised_now(environment: Environment) -> int:
+    """The true state as compliance sees it, see `alignment.compromised_types`."""
     return compromised_types(cast(HasRedAccess, environment.unwrapped).red_access())
+
+
+def allowed_now(info: Mapping[str, Any], interface: Interface) -> NDArray[np.bool_] | None:
+    """The actions that the environment allows, (A,) bool; `None` if it does not say.
+
+    Raises:
+        ValueError: the mask cannot be kept to.
+    """
+    mask = info.get("action_mask")
+    return None if mask is None else interface.allowed_by(mask)
 
 
 def _allowed(
     info: Mapping[str, Any], interface: Interface, ticket: Ticket, step: int
 ) -> NDArray[np.bool_] | None:
-    """The actions that the environment allows at a step, (A,) bool; `None` if it does not say."""
-    mask = info.get("action_mask")
-    if mask is None:
-        return None
     try:
-        return interface.allowed_by(mask)
+        return allowed_now(info, interface)
     except ValueError as error:
-        raise EpisodeError(
-            f"the action mask of {ticket.environment.id} at step {step} of {ticket} is no good: {error}"
-        ) from error
+        raise failed_episode(ticket, BadMask(step, str(error))) from error
 
 
 def _play_episode(environment: Environment, interface: Interface, ticket: Ticket, actor: Actor) -> Episodes:
@@ -202,7 +224,7 @@ def _play_episode(environment: Environment, interface: Interface, ticket: Ticket
         action, log_prob = actor.act(observations[-1], len(actions), masks[-1])
         # The true state costs time, so it is asked for only where compliance needs it: before a fix.
         is_fix = judged and FIXED_TYPE[action] >= 0
-        compromised.append(_compromised_types(environment) if is_fix else 0)
+        compromised.append(compromised_now(environment) if is_fix else 0)
         observation, reward, terminated, truncated, info = environment.step(interface.decode(action))
         observations.append(interface.encode(observation))
         actions.append(action)

@@ -245,8 +245,10 @@ class CollectorSettings(_Group):
     collector: str = _setting(
         "executor",
         "executor: workers that play whole episodes on their own. "
+        "ray: the same as actors of Ray, on one machine or many. "
+        "synchronous: an environment per worker process, all of which step together. "
         "sequential: one environment in this process.",
-        choices=("executor", "sequential"),
+        choices=("executor", "ray", "synchronous", "sequential"),
         alters_results=False,
     )
     executor: str = _setting(
@@ -273,6 +275,12 @@ class CollectorSettings(_Group):
         "Seconds after which an episode in a worker counts as hanging: the worker is killed and the episode "
         "played again; default never.",
         above=0.0,
+        alters_results=False,
+    )
+    ray_address: str | None = _setting(
+        None,
+        "Ray cluster that the workers of --collector ray run on: host:port, or auto for the one that this "
+        "machine is part of; default a Ray of the run's own on this machine.",
         alters_results=False,
     )
 

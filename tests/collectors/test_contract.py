@@ -16,7 +16,13 @@ import pytest
 from awkward_environments import specification
 from played import CAGE2, UNEVEN, assert_same, play, played_alone, snapshot, tickets
 
-from workflow_rl.collectors import Collector, ExecutorCollector, SequentialCollector, snapshot_directory
+from workflow_rl.collectors import (
+    Collector,
+    ExecutorCollector,
+    SequentialCollector,
+    SynchronousCollector,
+    snapshot_directory,
+)
 from workflow_rl.episode import EnvironmentSpec, Episodes
 from workflow_rl.errors import EpisodeError
 
@@ -26,6 +32,8 @@ COLLECTORS: dict[str, Maker] = {
     "sequential": SequentialCollector,
     "executor-1": partial(ExecutorCollector, 1),
     "executor-4": partial(ExecutorCollector, 4),
+    "synchronous-1": partial(SynchronousCollector, 1),
+    "synchronous-4": partial(SynchronousCollector, 4),
     "threads-1": partial(ExecutorCollector, 1, executor="thread"),
     "threads-4": partial(ExecutorCollector, 4, executor="thread"),
 }

@@ -5,23 +5,36 @@ from __future__ import annotations
 from workflow_rl.collectors.executor import ExecutorCollector
 from workflow_rl.collectors.interface import Collector
 from workflow_rl.collectors.sequential import SequentialCollector
+from workflow_rl.collectors.synchronous import SynchronousCollector
 from workflow_rl.cores import usable_cores
 from workflow_rl.environments import NATIVE, executor_of, preload_modules
 from workflow_rl.episode import EnvironmentSpec
 from workflow_rl.settings import CollectorSettings
 
-__all__ = ["Collector", "ExecutorCollector", "SequentialCollector", "make_collector"]
+__all__ = ["Collector", "ExecutorCollector", "SequentialCollector", "SynchronousCollector", "make_collector"]
 
 
 def make_collector(settings: CollectorSettings, environment: EnvironmentSpec) -> Collector:
     """The collector that the settings name, ready to play an environment.
 
     Raises:
-        SettingError: the settings and the environment do not go together.
+        SettingError: the settings and the environment do not go together, or there is no Ray cluster.
+        MissingExtraError: Ray is asked for and not installed.
     """
+    if settings.collector == "ray":
+        from workflow_rl.collectors.ray_actors import RayCollector  # needs an extra
+
+        return RayCollector(
+            settings.n_workers,
+            address=settings.ray_address,
+            preload=preload_modules(environment),
+            episode_timeout=settings.episode_timeout,
+        )
     executor = executor_of(settings, environment)
     if executor is None:
         return SequentialCollector()
+    if settings.collector == "synchronous":
+        return SynchronousCollector(settings.n_workers, preload=preload_modules(environment))
     return ExecutorCollector(
         _num_useful(settings.n_workers, executor, environment),
         executor=executor,

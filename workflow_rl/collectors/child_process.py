@@ -39,3 +39,10 @@ def _end_with_parent(when_orphaned: Callable[[], None]) -> None:
         parent.join()
         when_orphaned()
         os._exit(1)
+
+
+def ending_of(exit_code: int) -> str:
+    """How a process ended, in words."""
+    if exit_code < 0:
+        return f"was killed by {signal.Signals(-exit_code).name}"
+    return f"ended with exit code {exit_code}"

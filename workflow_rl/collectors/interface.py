@@ -5,10 +5,11 @@
 2. An episode's content depends on its ticket and the snapshot it names, not on the collector, the number of
    workers or the timing.
 3. `submit` and `publish` return at once; episodes are played as soon as there is somebody free to play them,
-   whether or not anybody is waiting in `collect`.
+   whether or not anybody is waiting in `collect`. Collectors on demand (`on_demand`) play in `collect` only.
 4. An episode that fails is played again, with the same content once it succeeds. After its third failure
    `collect` of its batch raises, without waiting for others, and names episode, seed, workflow and version:
-   `EpisodeError` with the worker's traceback if the environment raised, else `CollectorError`.
+   `EpisodeError` with the worker's traceback if the environment raised, else `CollectorError`. `synchronous`
+   cannot replace a process and raises at its first loss.
 5. `close` may be called twice and leaves no process and no thread behind.
 
 `Crew` and `Snapshots` are the two parts in which executors differ, processes from threads.
