@@ -1,4 +1,4 @@
-"""The only code that plays episodes.
+"""Plays episodes, one after the other; `collectors.synchronous` steps many at a time by the same rules.
 
 A `Player` lives in one process (the learner's, or a worker's), builds each environment once and keeps it, and
 plays tickets with the snapshot they name. What an episode contains depends on its ticket and its snapshot

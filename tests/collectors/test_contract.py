@@ -177,15 +177,23 @@ def finished(episodes: Episodes) -> float:
     return float((episodes.started + episodes.seconds).max())
 
 
-def test_one_slow_episode_delays_nobody_else(make_asynchronous: Maker) -> None:
+def has_others_wait_for_a_slow_episode(make: Maker) -> bool:
     slow = tickets([0], batch=0, environment=specification("Uneven", longest=1, step_seconds=1.0))
     quick = [tickets(range(10 * b, 10 * b + 10), batch=b) for b in (1, 2)]
-    with make_asynchronous() as collector:
+    with make() as collector:
         collector.publish(snapshot(0))
         collector.submit(slow + quick[0] + quick[1])
         last = collector.collect(0)
         others = [collector.collect(batch) for batch in (1, 2)]
-    assert all(finished(batch) < finished(last) for batch in others)
+    return any(finished(batch) >= finished(last) for batch in others)
+
+
+def test_one_slow_episode_delays_nobody_else(make_asynchronous: Maker) -> None:
+    assert not has_others_wait_for_a_slow_episode(make_asynchronous)
+
+
+def test_at_a_barrier_everybody_waits_for_the_slowest() -> None:
+    assert has_others_wait_for_a_slow_episode(partial(SynchronousCollector, 2))
 
 
 def test_episodes_are_played_while_nobody_waits_for_them(make_asynchronous: Maker) -> None:
