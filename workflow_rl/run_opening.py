@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 from rich.console import Console
 
 from workflow_rl.checkpoint import Checkpoint, load_checkpoint
+from workflow_rl.collectors import check_collector
 from workflow_rl.errors import RunDirectoryError
 from workflow_rl.run_log import CONFIG, SUMMARY, RunDirectory, default_run_directory
 from workflow_rl.settings import EnvironmentTrainSettings, TrainSettings
@@ -40,9 +41,11 @@ def new_run(settings: _Settings) -> Iterator[OpenRun[_Settings]]:
 
     Raises:
         RunDirectoryError: it cannot be made, or holds a run.
-        SettingError: the trace cannot be written; nothing was made.
+        SettingError, MissingExtraError: the trace cannot be written, or the collector cannot be made; nothing
+            was made.
     """
     _check_trace(settings)
+    check_collector(settings.collector)
     path = settings.run.run_dir or default_run_directory(settings.run.seed)
     settings = replace(settings, run=replace(settings.run, run_dir=path))
     with RunDirectory.create(path) as directory:
@@ -64,7 +67,7 @@ def resumed_run(
 
     Raises:
         RunDirectoryError: there is no such run, it is complete, of another command, or damaged.
-        SettingError: the trace cannot be written.
+        SettingError, MissingExtraError: the trace cannot be written, or the collector cannot be made.
     """
     with RunDirectory.resume(path) as directory:
         stored = _stored_settings(kind, directory)
@@ -74,6 +77,7 @@ def resumed_run(
             )
         settings = kind.from_flat({**stored, "trace": None, **changes, "run_dir": path})
         _check_trace(settings)
+        check_collector(settings.collector)
         if ignored:
             _warn("resuming with the run's own settings; not changed: " + ", ".join(ignored))
         yield OpenRun(settings, directory, load_checkpoint(directory, _warn))

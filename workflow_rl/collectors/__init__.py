@@ -11,7 +11,14 @@ from workflow_rl.environments import NATIVE, executor_of, preload_modules
 from workflow_rl.episode import EnvironmentSpec
 from workflow_rl.settings import CollectorSettings
 
-__all__ = ["Collector", "ExecutorCollector", "SequentialCollector", "SynchronousCollector", "make_collector"]
+__all__ = [
+    "Collector",
+    "ExecutorCollector",
+    "SequentialCollector",
+    "SynchronousCollector",
+    "check_collector",
+    "make_collector",
+]
 
 
 def make_collector(settings: CollectorSettings, environment: EnvironmentSpec) -> Collector:
@@ -41,6 +48,19 @@ def make_collector(settings: CollectorSettings, environment: EnvironmentSpec) ->
         preload=preload_modules(environment),
         episode_timeout=settings.episode_timeout,
     )
+
+
+def check_collector(settings: CollectorSettings) -> None:
+    """Find out what may be missing, before anything is made.
+
+    Raises:
+        SettingError: there is no Ray cluster.
+        MissingExtraError: Ray is asked for and not installed.
+    """
+    if settings.collector == "ray":
+        from workflow_rl.collectors.ray_actors import check_address
+
+        check_address(settings.ray_address)
 
 
 def _num_useful(n_workers: int, executor: str, environment: EnvironmentSpec) -> int:
