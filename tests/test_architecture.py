@@ -85,6 +85,7 @@ LAYERS = {
         "display",
         "main_job",
         "environment_job",
+        "evaluation_job",
         "commands",
         "cli",
         "executor_async_train_workflow_rl",

@@ -31,6 +31,7 @@ from workflow_rl.checkpoint import CHECKPOINTS, Checkpoint, load_checkpoint, sav
 from workflow_rl.collectors import SequentialCollector
 from workflow_rl.episode import Episodes
 from workflow_rl.errors import CollectorError, RunDirectoryError
+from workflow_rl.retry_log import RETRY_LOG, RetryLog
 from workflow_rl.run_log import LEARNING_LOG, TRAINING_LOG, RunDirectory
 from workflow_rl.settings import EnvironmentTrainSettings, TrainSettings
 
@@ -157,6 +158,14 @@ def test_what_a_kill_left_is_tidied_up(directory: RunDirectory) -> None:
     assert loaded_number(directory) == 1
     save_checkpoint(directory, numbered(2))
     assert [file.name[:6] for file in files(directory)] == ["000001", "000002"]
+
+
+def test_a_torn_line_of_retries_is_dropped(directory: RunDirectory) -> None:
+    whole = json.dumps({"cause": "died"}) + "\n"
+    (directory.path / RETRY_LOG).write_text(whole + '{"cause": "hu')
+    with SequentialCollector() as collector:
+        assert RetryLog(directory, collector).count_by_cause() == {"died": 1}
+    assert (directory.path / RETRY_LOG).read_text() == whole
 
 
 # Runs

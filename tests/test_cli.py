@@ -19,8 +19,10 @@ import pytest
 from awkward_environments import specification
 from rich.console import Console
 
-from workflow_rl import cli, commands, main_job
+from workflow_rl import cli, commands, evaluation_job, main_job
 from workflow_rl.episode import EnvironmentSpec
+from workflow_rl.policy import ActorCritic, load_policy, policy_to_bytes
+from workflow_rl.rollout import shape_for
 from workflow_rl.run_log import read_training_log
 from workflow_rl.settings import TrainSettings
 
@@ -259,7 +261,7 @@ def test_a_constructor_that_raises(program: Program, tmp_path: Path, monkeypatch
     outcome = program("train", *TINY, "--run-dir=run")
     assert outcome.code == 2
     assert outcome.complaint.endswith(
-        "Failing-v0 cannot be made: its constructor raised OSError: lost the licence server in constructor"
+        "Failing-v0 cannot be made: OSError: lost the licence server in constructor"
     )
     assert list(tmp_path.iterdir()) == []
 
@@ -429,7 +431,7 @@ def test_resuming_says_which_flags_it_ignores(
 
 @pytest.fixture
 def wide_output(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands, "Console", lambda **given: Console(width=200, **given))
+    monkeypatch.setattr(evaluation_job, "Console", lambda **given: Console(width=200, **given))
 
 
 @pytest.mark.usefixtures("wide_output")
@@ -449,6 +451,77 @@ def test_evaluate_scores_every_attacker_at_every_horizon(program: Program, tmp_p
     assert rewards["B_lineAgent", "100"] < rewards["B_lineAgent", "50"] < rewards["B_lineAgent", "30"] <= 0
     assert "workflow_rl/Cage2-v0 (rules 2.1), 3 episodes each, seed 0" in outcome.out
     assert policy.name in outcome.out
+
+
+@pytest.fixture
+def environment_run(program: Program) -> Path:
+    """A run of train-env, in the directory that the program works in."""
+    small = ("--total-steps=100", "--steps-per-update=50", "--evaluation-episodes=4", "--seed=3")
+    chosen = ("--env=FrozenLake-v1", '--env-kwargs={"desc": ["SF", "FG"]}', "--hidden-size=8")
+    assert program("train-env", *small, *chosen, "--collector=sequential", "--run-dir=run").code == 0
+    return Path("run")
+
+
+@pytest.mark.usefixtures("environment_run")
+def test_evaluate_scores_a_policy_of_train_env_as_its_run_did(program: Program) -> None:
+    asked = ("--episodes=4", "--seed=3", "--json=scores.json")
+    summary = json.loads(Path("run/summary.json").read_text())
+    outputs = [
+        program("evaluate", place, *asked, collector).out
+        for place, collector in (
+            ("run", "--collector=sequential"),
+            (f"run/{summary['policy']}", "--n-workers=2"),
+        )
+    ]
+    assert outputs[0] == outputs[1]
+    assert "FrozenLake-v1, 4 episodes, seed 3, most probable actions" in outputs[0]
+    scores = json.loads(Path("scores.json").read_text())
+    assert (scores["mean_return"], scores["mean_length"], scores["standard_error"]) == (
+        summary["evaluation_return"],
+        summary["evaluation_length"],
+        summary["evaluation_return_standard_error"],
+    )
+    assert scores["environment"] == {"id": "FrozenLake-v1", "kwargs": {"desc": ["SF", "FG"]}}
+    sampled = program("evaluate", "run", *asked, "--sampled", "--collector=sequential").out
+    assert "sampled actions" in sampled
+
+
+@pytest.mark.usefixtures("environment_run")
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--simulator=cyborg"], "--simulator is for policies of workflow-rl train"),
+        (["--json=nowhere/scores.json"], "--json nowhere/scores.json cannot be written: No such file"),
+    ],
+)
+def test_evaluate_refuses_before_it_plays(program: Program, arguments: list[str], complaint: str) -> None:
+    outcome = program("evaluate", "run", *arguments)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert complaint in outcome.complaint
+
+
+@pytest.mark.usefixtures("environment_run")
+def test_evaluate_sees_that_an_environment_has_changed(program: Program, tmp_path: Path) -> None:
+    policy, metadata = load_policy(Path("run/policy.safetensors"))
+    metadata["environment"] = {"id": "CartPole-v1", "kwargs": {}}
+    Path("other.safetensors").write_bytes(policy_to_bytes(policy, metadata))
+    outcome = program("evaluate", "other.safetensors")
+    assert outcome.code == 2
+    assert "other.safetensors does not fit CartPole-v1, which has other spaces now" in outcome.complaint
+
+
+def test_evaluate_shows_a_traceback_on_request(program: Program, tmp_path: Path) -> None:
+    environment = specification("Failing", where="step")
+    policy = ActorCritic(shape_for(environment, hidden_size=8, has_workflow=False))
+    metadata = {"environment": {"id": environment.id, "kwargs": dict(environment.kwargs)}}
+    Path("policy.safetensors").write_bytes(policy_to_bytes(policy, metadata))
+    asked = ["evaluate", "policy.safetensors", "--collector=sequential"]
+    brief, long = program(*asked), program(*asked, "--traceback")
+    assert (brief.code, long.code) == (1, 1)
+    assert brief.complaint.endswith("policy version 0); --traceback shows where")
+    assert "Traceback (most recent call last):" in long.err
+    assert 'awkward_environments.py", line' in long.err
+    assert long.err.splitlines()[-1] == brief.complaint.removesuffix("; --traceback shows where")
 
 
 @pytest.mark.usefixtures("wide_output")

@@ -243,6 +243,53 @@ def test_the_command_leaves_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert f"results in {run}" in capsys.readouterr().out
 
 
+def test_an_episode_that_is_played_again_is_told_of(tmp_path: Path) -> None:
+    kwargs = {"fault": "exits", "marker": str(tmp_path / "marker")}
+    (tmp_path / "marker").mkdir()
+    values = {**SMALL, "env": "awkward_environments:Faulty-v0", "env_kwargs": json.dumps(kwargs)}
+    config = tmp_path / "small.json"
+    config.write_text(json.dumps(values))
+    run = tmp_path / "run"
+    assert run_program("--config", config, "--n-workers=2", "--run-dir", run) == 0
+    summary = json.loads((run / "summary.json").read_text())
+    retries = [json.loads(line) for line in (run / "retries.jsonl").read_text().splitlines()]
+    assert summary["retries"] == len(retries) == sum(summary["retries_by_cause"].values()) > 0
+    assert summary["retries_by_cause"]["died"] == 1
+    _, undisturbed = train(EnvironmentTrainSettings.from_flat(values), SequentialCollector())
+    assert summary["weights_sha256"] == undisturbed
+
+
+def test_what_does_not_alter_results_may_change_on_resume(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, run, trace = tmp_path / "small.json", tmp_path / "run", tmp_path / "trace.json"
+    config.write_text(json.dumps(SMALL))
+    assert run_program("--config", config, "--collector=sequential", "--run-dir", run) == 0
+    before = json.loads((run / "summary.json").read_text())
+    (run / "summary.json").unlink()
+    for file in (run / "checkpoints").iterdir():
+        file.unlink()
+    capsys.readouterr()
+    changes = ("--collector=executor", "--n-workers=1", "--episode-timeout=60", "--executor=process")
+    more = ("--checkpoint-seconds=5", "--trace", trace, "--seed=7", "--total-steps=9")
+    assert run_program("--resume", run, *changes, *more) == 0
+    told = "resuming with the run's own settings; not changed: seed, total_steps\n"
+    assert capsys.readouterr().err == told
+    after = json.loads((run / "summary.json").read_text())
+    assert after["weights_sha256"] == before["weights_sha256"]
+    assert any(event["name"].startswith("episode ") for event in json.loads(trace.read_text()))
+
+
+def test_a_policy_is_scored_while_it_is_trained_without_a_trace_in_its_weights() -> None:
+    for lag in (0, 2):
+        chosen = settings(lag=lag)
+        with SequentialCollector() as collector:
+            training = EnvironmentTraining(chosen, collector)
+            scores = [training.evaluate() for _ in training.run()]
+            assert training.evaluate() == scores[-1] != scores[0]
+        assert policy_digest(training.learner.policy) == train(chosen, SequentialCollector())[1]
+
+
 def test_the_command_draws_a_trace(tmp_path: Path) -> None:
     config, trace = tmp_path / "small.json", tmp_path / "trace.json"
     config.write_text(json.dumps({**SMALL, "collector": "sequential", "run_dir": str(tmp_path / "run")}))

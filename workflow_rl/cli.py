@@ -27,7 +27,7 @@ from workflow_rl.environments import (
     preload_modules,
 )
 from workflow_rl.episode import EnvironmentSpec
-from workflow_rl.errors import SettingError, WorkflowRLError
+from workflow_rl.errors import EpisodeError, SettingError, WorkflowRLError
 from workflow_rl.fork_server import worker_context
 from workflow_rl.interruption import EXIT_CODE
 from workflow_rl.settings import (
@@ -204,30 +204,49 @@ def train_environment_command(context: click.Context, /, resume: Path | None, **
 
 @main_group.command("evaluate")
 @click.argument("path", type=click.Path(path_type=Path), metavar="RUN_DIR|POLICY_FILE")
-@click.option("--episodes", default=100, show_default=True, help="Episodes per attacker (at least 2).")
+@click.option(
+    "--episodes", default=100, show_default=True, help="Episodes, per attacker if there are any (at least 2)."
+)
 @click.option("--seed", default=0, show_default=True, help="Seed of the evaluation episodes.")
 @click.option(
-    "--greedy/--sampled", default=False, help="Take the most probable action, or sample as in training."
+    "--greedy/--sampled",
+    default=None,
+    help="Take the most probable action, or sample as in training; default: as the policy's run scored it, "
+    "sampled by train and greedy by train-env.",
 )
 @click.option("--simulator", help="native or cyborg; default: the one the policy was trained on.")
 @click.option("--n-workers", default=os.cpu_count() or 1, show_default=True, help="Worker processes.")
 @click.option(
     "--collector", default="executor", show_default=True, help="executor, synchronous or sequential."
 )
+@click.option(
+    "--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write the scores here too."
+)
+@click.option("--traceback", is_flag=True, help="If the environment raises, print the worker's traceback.")
 @click.pass_context
 def evaluate_command(
-    context: click.Context, /, path: Path, simulator: str | None, n_workers: int, collector: str, **plan: Any
+    context: click.Context,
+    /,
+    path: Path,
+    n_workers: int,
+    collector: str,
+    traceback: bool,
+    **plan: Any,
 ) -> None:
-    """Evaluate a policy against every attacker at 30, 50 and 100 steps.
+    """Evaluate a policy: of train against every attacker at 30, 50 and 100 steps, of train-env by its return.
 
     A run directory stands for the run's best policy.
     """
-    from workflow_rl import commands
+    from workflow_rl import evaluation_job
 
     players = CollectorSettings(collector=collector, n_workers=n_workers)
-    context.exit(
-        commands.evaluate(path, commands.EvaluationPlan(**plan), simulator=simulator, collector=players)
-    )
+    try:
+        context.exit(evaluation_job.evaluate(path, evaluation_job.EvaluationPlan(**plan), players))
+    except EpisodeError as error:
+        if not traceback:
+            raise EpisodeError(f"{error}; --traceback shows where") from error
+        click.echo(error.worker_traceback, err=True)
+        raise
 
 
 @main_group.group("bench")

@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workflow_rl.collectors import Collector
-from workflow_rl.environments import gymnasium_environment
+from workflow_rl.environments import constructor_errors, gymnasium_environment
 from workflow_rl.episode import Episodes, NetworkShape
-from workflow_rl.errors import SettingError, WorkflowRLError
 from workflow_rl.evaluate import EnvironmentScore, evaluation_tickets, score_environment
 from workflow_rl.normalization import RewardScaling, RunningMoments
 from workflow_rl.pipeline import Counters, Learnt, Pipeline, Round, arrays_with
@@ -233,11 +232,5 @@ def shape_of(settings: EnvironmentTrainSettings) -> NetworkShape:
         SettingError: the environment cannot be made, or a space of it is not supported.
     """
     environment = gymnasium_environment(settings.environment)
-    try:
+    with constructor_errors(f"--env {environment.id}"):
         return shape_for(environment, hidden_size=settings.ppo.hidden_size, has_workflow=False)
-    except WorkflowRLError:
-        raise
-    except Exception as error:
-        raise SettingError(
-            f"--env {environment.id} cannot be made: {type(error).__name__}: {error}"
-        ) from error

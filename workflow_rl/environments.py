@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from workflow_rl.episode import EnvironmentSpec
-from workflow_rl.errors import SettingError
+from workflow_rl.errors import SettingError, WorkflowRLError
 from workflow_rl.settings import CollectorSettings, EnvironmentSettings, SimulatorSettings, flag
 
 CYBORG = "workflow_rl/CybORG-v0"
@@ -58,6 +60,21 @@ def gymnasium_environment(settings: EnvironmentSettings) -> EnvironmentSpec:
     if not isinstance(kwargs, dict):
         raise SettingError(f"--env-kwargs must be a JSON object, got {settings.env_kwargs}")
     return EnvironmentSpec.of(settings.env, {name: _frozen(value) for name, value in kwargs.items()})
+
+
+@contextmanager
+def constructor_errors(name: str) -> Iterator[None]:
+    """Report whatever making an environment raises as one line about it.
+
+    Raises:
+        SettingError: it cannot be made.
+    """
+    try:
+        yield
+    except WorkflowRLError:
+        raise
+    except Exception as error:
+        raise SettingError(f"{name} cannot be made: {type(error).__name__}: {error}") from error
 
 
 def _frozen(value: Any) -> Any:

@@ -33,6 +33,9 @@ class RetryLog:
 
     def __init__(self, directory: RunDirectory, collector: Collector) -> None:
         self._path = directory.path / RETRY_LOG
+        if self._path.exists():  # a machine that lost power may have torn the last line
+            lines = self._path.read_bytes().splitlines(keepends=True)
+            directory.write_bytes(RETRY_LOG, b"".join(line for line in lines if line.endswith(b"\n")))
         self._collector = collector
         self._num_written = 0
 

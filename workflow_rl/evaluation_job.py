@@ -1,0 +1,268 @@
+"""Scores a policy file as a command: a policy of the main job, or one of `train-env`.
+
+A policy that was told a workflow is played against every attacker and scored at every horizon of the
+challenge; any other plays its environment. The file says which it is, and what it was trained on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from workflow_rl.bench.report import check_writable, write
+from workflow_rl.cage2.scenario import RED_AGENTS
+from workflow_rl.collectors import make_collector
+from workflow_rl.environments import (
+    constructor_errors,
+    describe,
+    gymnasium_environment,
+    on_simulator,
+    with_attacker,
+)
+from workflow_rl.episode import EnvironmentSpec
+from workflow_rl.errors import PolicyFileError, RunDirectoryError, SettingError
+from workflow_rl.evaluate import (
+    HORIZONS,
+    EnvironmentScore,
+    Score,
+    evaluate_policy,
+    evaluation_tickets,
+    score,
+    score_environment,
+)
+from workflow_rl.policy import ActorCritic, load_policy
+from workflow_rl.rollout import shape_for
+from workflow_rl.run_log import SUMMARY, RunDirectory
+from workflow_rl.settings import CollectorSettings, EnvironmentSettings, RunSettings
+from workflow_rl.workflow import Workflow
+
+
+@dataclass(frozen=True)
+class EvaluationPlan:
+    """How a policy is evaluated.
+
+    Attributes:
+        episodes: per attacker; each is played to the longest horizon, its first steps count for the others.
+        seed: of the evaluation episodes.
+        greedy: take the most probable action instead of sampling; `None` does as the run did that scored the
+            policy: the main job samples, `train-env` does not.
+        simulator: "native" or "cyborg"; `None` is the one it was trained on.
+        json_file: where the scores go too.
+
+    Raises:
+        SettingError: a value is not allowed.
+    """
+
+    episodes: int = 100
+    seed: int = 0
+    greedy: bool | None = None
+    simulator: str | None = None
+    json_file: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.episodes < 2:
+            raise SettingError(f"--episodes must be at least 2, got {self.episodes}")
+        RunSettings(seed=self.seed)  # has the bounds of every seed
+        if self.json_file is not None:
+            check_writable(self.json_file)
+
+
+@dataclass(frozen=True)
+class _StoredPolicy:
+    """A policy file that was read.
+
+    Attributes:
+        file: where it is.
+        policy: what it holds.
+        environment: what it was trained on, or the same game on the simulator that was asked for.
+        workflow: the order it was told; `None` for a policy of `train-env`.
+        compliance: the definition it is judged by; `None` likewise.
+    """
+
+    file: Path
+    policy: ActorCritic
+    environment: EnvironmentSpec
+    workflow: Workflow | None
+    compliance: str | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One cell of the evaluation: an attacker and a horizon."""
+
+    red_agent: str
+    horizon: int
+    score: Score
+
+
+def evaluate(path: Path, plan: EvaluationPlan, collector: CollectorSettings) -> int:
+    """Evaluate a policy and print its scores.
+
+    Args:
+        path: a policy file, or a run directory, whose best (or only) policy is taken.
+        plan: what is played.
+        collector: who plays.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        WorkflowRLError: one line for the user.
+    """
+    stored = _read(_policy_file(path), plan.simulator)
+    console = Console()
+    if stored.workflow is None or stored.compliance is None:
+        result = _play_environment(stored, plan, collector)
+        _print_score(console, stored, plan, result)
+        scores: dict[str, Any] = asdict(result)
+    else:
+        cells = _play_attackers(stored, stored.workflow, stored.compliance, plan, collector)
+        _print_cells(console, f"{stored.file.name}: {stored.workflow}", stored, plan, cells)
+        scores = {"scores": [asdict(cell) for cell in cells]}
+    if plan.json_file is not None:
+        write(plan.json_file, {**_conditions(stored, plan), **scores})
+    return 0
+
+
+def _policy_file(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    summary = RunDirectory(path).read_json(SUMMARY) or {}
+    name = summary.get("best_policy") or summary.get("policy")
+    if name is None:
+        raise RunDirectoryError(f"{path} holds no evaluated policy yet; name a policy file instead")
+    return path / str(name)
+
+
+def _read(file: Path, simulator: str | None) -> _StoredPolicy:
+    """Read a policy, and see that it fits what it is to play."""
+    policy, metadata = load_policy(file)
+    has_workflow = policy.shape.num_context > 0
+    try:
+        name, kwargs = metadata["environment"]["id"], metadata["environment"]["kwargs"]
+        workflow = Workflow.parse(metadata["workflow"]) if has_workflow else None
+        compliance = metadata["compliance"] if has_workflow else None
+    except KeyError as error:
+        raise PolicyFileError(f"{file} does not say what it was trained for: {error} is missing") from error
+    environment = gymnasium_environment(EnvironmentSettings(env=name, env_kwargs=json.dumps(kwargs)))
+    if simulator is not None:
+        if not has_workflow:
+            raise SettingError(f"--simulator is for policies of workflow-rl train; {file} plays {name}")
+        environment = on_simulator(environment, simulator)
+    with constructor_errors(environment.id):
+        shape = shape_for(environment, hidden_size=policy.shape.hidden_size, has_workflow=has_workflow)
+    if shape != policy.shape:
+        raise PolicyFileError(f"{file} does not fit {environment.id}, which has other spaces now")
+    return _StoredPolicy(file, policy, environment, workflow, compliance)
+
+
+def _is_greedy(stored: _StoredPolicy, plan: EvaluationPlan) -> bool:
+    return stored.workflow is None if plan.greedy is None else plan.greedy
+
+
+def _play_environment(
+    stored: _StoredPolicy, plan: EvaluationPlan, collector: CollectorSettings
+) -> EnvironmentScore:
+    snapshot = stored.policy.snapshot(0)
+    tickets = evaluation_tickets(
+        stored.environment,
+        snapshot,
+        run_seed=plan.seed,
+        episodes=range(plan.episodes),
+        batch=0,
+        workflow=None,
+        greedy=_is_greedy(stored, plan),
+    )
+    with make_collector(collector, stored.environment) as players:
+        return score_environment(evaluate_policy(players, snapshot, tickets))
+
+
+def _play_attackers(
+    stored: _StoredPolicy,
+    workflow: Workflow,
+    compliance: str,
+    plan: EvaluationPlan,
+    collector: CollectorSettings,
+) -> list[Evaluation]:
+    cells = []
+    with make_collector(collector, stored.environment) as players:
+        for batch, red_agent in enumerate(RED_AGENTS):
+            snapshot = stored.policy.snapshot(batch)
+            tickets = evaluation_tickets(
+                with_attacker(stored.environment, red_agent, max(HORIZONS)),
+                snapshot,
+                run_seed=plan.seed,
+                episodes=range(plan.episodes),
+                batch=batch,
+                workflow=workflow,
+                greedy=_is_greedy(stored, plan),
+            )
+            episodes = evaluate_policy(players, snapshot, tickets)
+            cells += [
+                Evaluation(red_agent, horizon, score(episodes, workflow, compliance, horizon=horizon))
+                for horizon in HORIZONS
+            ]
+    return cells
+
+
+def _conditions(stored: _StoredPolicy, plan: EvaluationPlan) -> Mapping[str, Any]:
+    """What the scores hold for, JSON values."""
+    environment = stored.environment
+    return {
+        "policy": str(stored.file),
+        "environment": {"id": environment.id, "kwargs": dict(environment.kwargs)},
+        "workflow": None if stored.workflow is None else str(stored.workflow),
+        "episodes": plan.episodes,
+        "seed": plan.seed,
+        "greedy": _is_greedy(stored, plan),
+    }
+
+
+def _how(stored: _StoredPolicy, plan: EvaluationPlan) -> str:
+    actions = "most probable actions" if _is_greedy(stored, plan) else "sampled actions"
+    return f"{plan.episodes} episodes each, seed {plan.seed}, {actions}"
+
+
+def _print_score(
+    console: Console, stored: _StoredPolicy, plan: EvaluationPlan, result: EnvironmentScore
+) -> None:
+    console.print(
+        f"{stored.file.name}: {stored.environment.id}, {_how(stored, plan).replace(' each', '')}\n"
+        f"return {result.mean_return:.2f} ± {result.standard_error:.2f} (one standard error), "
+        f"length {result.mean_length:.1f}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _print_cells(
+    console: Console, name: str, stored: _StoredPolicy, plan: EvaluationPlan, cells: Sequence[Evaluation]
+) -> None:
+    title = f"{name}\n{describe(stored.environment)}, {_how(stored, plan)}"
+    console.print(title, highlight=False, soft_wrap=True)
+    table = Table()
+    for heading in ("red agent", "steps", "reward", "compliance"):
+        table.add_column(heading, justify="left" if heading == "red agent" else "right")
+    for cell in cells:
+        result = cell.score
+        compliance = (
+            "no fixes"
+            if result.compliance is None
+            else f"{result.compliance:.3f} ± {result.compliance_standard_error:.3f}"
+        )
+        table.add_row(
+            cell.red_agent,
+            str(cell.horizon),
+            f"{result.reward:.2f} ± {result.reward_standard_error:.2f}",
+            compliance,
+        )
+    console.print(table)
+    console.print(
+        "± one standard error; shorter horizons are the first steps of the same episodes", soft_wrap=True
+    )
