@@ -14,6 +14,7 @@ from workflow_rl.collectors.attempts import Cause  # noqa: E402
 from workflow_rl.errors import SettingError  # noqa: E402
 
 
+@pytest.mark.ray
 def test_a_ray_of_its_own_plays_the_same_although_an_actor_is_killed(tmp_path: Path) -> None:
     passing = specification("Faulty", fault="is killed", marker=str(tmp_path))
     first = tickets(range(6), environment=CAGE2)
@@ -25,6 +26,7 @@ def test_a_ray_of_its_own_plays_the_same_although_an_actor_is_killed(tmp_path: P
     assert (second[2], Cause.DIED) in blamed, "those that travelled with it share the blame once"
 
 
+@pytest.mark.ray
 @pytest.mark.parametrize("address", ["auto", "nowhere", "127.0.0.1:1"])
 def test_a_cluster_that_is_not_there_is_named(address: str) -> None:
     with pytest.raises(SettingError, match=rf"^--ray-address {address} is no cluster to join: .*") as raised:

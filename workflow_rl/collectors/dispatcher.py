@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import sys
 import threading
 import time
@@ -46,6 +47,8 @@ _MAX_USELESS_POOLS = 3
 that kill the workers then, and a fourth pool would not fare better."""
 
 _CHECKS_PER_TIMEOUT = 10
+_CHECK_SECONDS = 1.0
+"""Between two looks at the workers, if no limit for episodes asks for more."""
 
 
 class Dispatcher:
@@ -69,6 +72,7 @@ class Dispatcher:
         self.attempts = Attempts()
         self._make_pool = make_pool
         self._episode_timeout = episode_timeout
+        self._check_seconds = min(_CHECK_SECONDS, (episode_timeout or math.inf) / _CHECKS_PER_TIMEOUT)
         self._messages: SimpleQueue[Call | Report | None] = SimpleQueue()
         self._waiting: deque[Call] = deque()
         self._numbers = itertools.count()
@@ -107,15 +111,13 @@ class Dispatcher:
 
     def _next_message(self) -> Call | Report | None:
         """The next message; meanwhile look after the workers. `None` is the end."""
-        if self._episode_timeout is None:
-            return self._messages.get()
         while True:
             if (wait := self._next_check - time.monotonic()) > 0:
                 with contextlib.suppress(Empty):
                     return self._messages.get(timeout=wait)
             for pool in self._pools:
-                pool.end_overdue(self._episode_timeout)
-            self._next_check = time.monotonic() + self._episode_timeout / _CHECKS_PER_TIMEOUT
+                pool.look_after(self._episode_timeout)
+            self._next_check = time.monotonic() + self._check_seconds
 
     def _handle(self, message: Call | Report) -> None:
         if isinstance(message, Call):

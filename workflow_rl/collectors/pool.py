@@ -118,8 +118,11 @@ class Pool(Protocol):
     def failure_of(self, call: Call) -> Failure:
         """What became of a call that was in the pool when it broke."""
 
-    def end_overdue(self, seconds: float) -> None:
-        """End the workers whose call began more than so many seconds ago; the pool then breaks."""
+    def look_after(self, episode_timeout: float | None) -> None:
+        """End the workers whose call began more than so many seconds ago; the pool then breaks.
+
+        Called now and then, also without a limit, for a pool that has to look for lost workers itself.
+        """
 
     def kill(self) -> None:
         """End the workers at once, without waiting for them."""

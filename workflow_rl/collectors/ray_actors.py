@@ -328,10 +328,12 @@ class ActorPool:
         """What became of a call that the actor had when it was lost: the first is to blame."""
         return self._failure if call.number == next(iter(self.calls)) else _BYSTANDER
 
-    def end_overdue(self, seconds: float) -> None:
-        """Kill the actor if its call began more than so many seconds ago."""
-        if self.is_ready and self.calls and time.monotonic() - self._first_since > seconds:
-            detail = f"it took more than {seconds:g} seconds and its worker was killed"
+    def look_after(self, episode_timeout: float | None) -> None:
+        """Kill the actor if its call began too many seconds ago."""
+        if episode_timeout is None or not (self.is_ready and self.calls):
+            return
+        if time.monotonic() - self._first_since > episode_timeout:
+            detail = f"it took more than {episode_timeout:g} seconds and its worker was killed"
             self._on_lost(Failure(Cause.HUNG, detail))
 
     def kill(self) -> None:

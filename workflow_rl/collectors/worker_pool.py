@@ -11,6 +11,10 @@ started before the executor has a thread, as Python itself does where it forks.
 
 The futures fail first, and their callbacks run before anybody is ended: at that moment the processes that are
 gone are those that died by themselves, and their heartbeats name what they were playing.
+
+A worker that dies while it writes a result leaves a part of it in the pipe. The executor's thread reads that
+before it looks for the dead, and waits for the rest as long as anybody could write it. So losses are looked
+for from outside as well, and only the workers can write to the pipe: when they end, so does the wait.
 """
 
 from __future__ import annotations
@@ -74,6 +78,7 @@ class WorkerPool:
         self._overdue: dict[int, Failure] = {}
         self._is_ready = False
         self._is_broken = False
+        self._is_loss_seen = False
         self._breaking = threading.Lock()
         self._executor = ProcessPoolExecutor(
             num_workers, mp_context=context, initializer=worker.start, initargs=(directory,)
@@ -93,11 +98,13 @@ class WorkerPool:
 
     def start(self) -> None:
         """Start the workers; returns when their processes are there. The pool reports when it takes calls."""
+        results = self._executor._result_queue
         try:
             future = self._executor.submit(worker.show_up)
         except (OSError, EOFError):  # a process ended while it was being started
             self._on_broken()
         else:
+            results._writer.close()  # type: ignore[attr-defined]
             future.add_done_callback(self._on_shown_up)
 
     def hand_in(self, call: Call) -> None:
@@ -126,15 +133,17 @@ class WorkerPool:
         """What became of a call that was in the pool when it broke."""
         return self._failures.get(call.number, _BYSTANDER)
 
-    def end_overdue(self, seconds: float) -> None:
-        """Kill the workers whose call began more than so many seconds ago; the pool then breaks."""
-        now = time.monotonic()
-        for process in self._processes():
-            beat = read_beat(self._directory, process.pid or 0)
-            if beat is not None and beat.call in self.calls and now - beat.started > seconds:
-                detail = f"it took more than {seconds:g} seconds and its worker was killed"
-                self._overdue[beat.call] = Failure(Cause.HUNG, detail)
-                process.kill()
+    def look_after(self, episode_timeout: float | None) -> None:
+        """Kill the workers whose call began too many seconds ago, and report losses that nobody else does.
+
+        The executor reports a loss at once or never: what was there the last time as well is never.
+        """
+        if episode_timeout is not None:
+            self._end_overdue(episode_timeout)
+        if self._is_loss_seen:
+            self._on_broken()
+        sentinels = [process.sentinel for process in self._processes()]
+        self._is_loss_seen = self._is_ready and bool(connection.wait(sentinels, timeout=0))
 
     def kill(self) -> None:
         """End the workers at once, without waiting for them."""
@@ -151,6 +160,15 @@ class WorkerPool:
         for process in processes:
             process.terminate()
         return processes
+
+    def _end_overdue(self, seconds: float) -> None:
+        now = time.monotonic()
+        for process in self._processes():
+            beat = read_beat(self._directory, process.pid or 0)
+            if beat is not None and beat.call in self.calls and now - beat.started > seconds:
+                detail = f"it took more than {seconds:g} seconds and its worker was killed"
+                self._overdue[beat.call] = Failure(Cause.HUNG, detail)
+                process.kill()
 
     def _processes(self) -> list[BaseProcess]:
         return list((self._executor._processes or {}).values())  # no public way before Python 3.14
