@@ -98,6 +98,19 @@ def test_training_is_measured_against_the_limit(tmp_path):
     assert report["ratio"]["minimum"] > 0
 
 
+def test_collection_is_measured_in_processes_and_threads(tmp_path):
+    report = report_of("collection.py", tmp_path / "report.json")
+    assert report["collection"].keys() == report["training"].keys() == {"process", "thread"}
+    for executor, by_workers in report["collection"].items():
+        assert by_workers.keys() == {"1", "2"}
+        for figures in by_workers.values():
+            assert figures["episodes_per_second"]["minimum"] > 0
+            assert figures["rate_over_limit"]["minimum"] > 0
+        assert by_workers["2"]["rate_over_2_workers"]["median"] == 1
+        assert report["training"][executor]["cpu_microseconds_per_episode"]["together"]["minimum"] > 0
+    assert report["collection"]["thread"]["2"]["cpu_microseconds_per_episode"]["workers"]["maximum"] == 0
+
+
 def test_memory_counts_every_process(tmp_path):
     report = report_of("memory.py", tmp_path / "report.json")
     peak = report["peak_pss_bytes"]
