@@ -6,6 +6,7 @@ Workers make them by name, `awkward_environments:Uneven-v0`, which imports this 
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
 import time
@@ -88,7 +89,13 @@ class Failing(Uneven):
 
 
 def _exhaust_memory() -> None:
-    np.ones(2**50)
+    """Take memory until there is no more of it: the process is allowed 64 MiB beyond what it has."""
+    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (taken + 2**26, most))
+    hoard = []
+    while True:
+        hoard.append(bytearray(2**20))
 
 
 def _hang() -> None:

@@ -12,7 +12,7 @@ import importlib
 import os
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -125,10 +125,20 @@ def failed_episode(ticket: Ticket, fault: Raised | BadMask) -> EpisodeError:
     return EpisodeError(f"the action mask of {name} {where} is no good: {fault.error}")
 
 
-class Player:
-    """Plays tickets in this process; environments and actors are kept between calls."""
+def _announce_to_nobody(first: int, count: int) -> None:
+    """What a player does with its news by default."""
 
-    def __init__(self) -> None:
+
+class Player:
+    """Plays tickets in this process; environments and actors are kept between calls.
+
+    Args:
+        announce: told which tickets of a call to `play` begin now: the position of the first, and how many;
+            compiled episodes begin together.
+    """
+
+    def __init__(self, announce: Callable[[int, int], None] = _announce_to_nobody) -> None:
+        self._announce = announce
         self._environments: dict[EnvironmentSpec, Environment] = {}
         self._actor: Actor | None = None
 
@@ -144,22 +154,30 @@ class Player:
         """
         if self._actor is None or self._actor.version != snapshot.version:
             self._actor = actor_of(snapshot)
-        groups = groupby(tickets, key=lambda ticket: ticket.environment)
-        return Episodes.concatenate([self._play_group(tuple(group), self._actor) for _, group in groups])
+        played: list[Episodes] = []
+        first = 0
+        for _, group in groupby(tickets, key=lambda ticket: ticket.environment):
+            alike = tuple(group)
+            played.append(self._play_group(first, alike, self._actor))
+            first += len(alike)
+        return Episodes.concatenate(played)
 
     def close(self) -> None:
         """Close the environments. Idempotent."""
         while self._environments:
             self._environments.popitem()[1].close()
 
-    def _play_group(self, tickets: Sequence[Ticket], actor: Actor) -> Episodes:
-        """Play tickets of one environment."""
+    def _play_group(self, first: int, tickets: Sequence[Ticket], actor: Actor) -> Episodes:
+        """Play tickets of one environment; the first has this position in the call."""
+        self._announce(first, 1)
         with self._blaming(tickets[0]):
             environment = self._environment(tickets[0].environment)
         if isinstance(environment.unwrapped, Cage2Env):
+            self._announce(first, len(tickets))
             return play_compiled(environment.unwrapped, tickets, actor)
         episodes = []
-        for ticket in tickets:
+        for position, ticket in enumerate(tickets, first):
+            self._announce(position, 1)
             with self._blaming(ticket):
                 environment = self._environment(ticket.environment)
                 episodes.append(_play_episode(environment, interface_of(environment), ticket, actor))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import signal
@@ -13,15 +14,22 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 from awkward_environments import FAULTS, specification
 from played import UNEVEN, assert_same, play, played_alone, snapshot, tickets
 
-from workflow_rl.collectors import ExecutorCollector, barrier_free
+from workflow_rl import environment_job
+from workflow_rl.collectors import ExecutorCollector, barrier_free, worker_pool
 from workflow_rl.collectors.attempts import Cause
+from workflow_rl.environment_job import EnvironmentJob
+from workflow_rl.environment_training import EnvironmentReport
+from workflow_rl.environments import POLICY_PRELOAD
 from workflow_rl.episode import Episodes, Ticket
 from workflow_rl.errors import CollectorError, EpisodeError, MissingExtraError
+from workflow_rl.fork_server import worker_context
+from workflow_rl.settings import EnvironmentTrainSettings
 
 UNHURRIED = specification("Uneven", longest=4, step_seconds=0.05)
 
@@ -178,7 +186,7 @@ def test_a_fault_that_stays_is_named_although_others_are_ahead(
     impatient: ExecutorCollector, fault: str
 ) -> None:
     faulty = tickets([17], environment=specification("Faulty", fault=fault))
-    unhurried = specification("Uneven", longest=1, step_seconds=0.8)
+    unhurried = specification("Uneven", longest=1, step_seconds=0.4)
     others = [*tickets([16], environment=unhurried), *tickets([18, 19], environment=unhurried)]
     innocent = tickets(range(3), batch=1)
     impatient.submit(others[:1] + faulty + others[1:] + innocent)
@@ -205,19 +213,38 @@ def test_a_result_that_cannot_be_read_ends_the_run(collector: ExecutorCollector)
         collector.collect(0)
 
 
-def test_of_episodes_that_travelled_together_the_one_at_fault_is_named(
-    collector: ExecutorCollector, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Episodes travel in one call, once the collector knows how long they take."""
     monkeypatch.setattr(barrier_free, "_CHUNK_SECONDS", 10.0)
+
+
+@pytest.mark.usefixtures("together")
+@pytest.mark.parametrize("fault", ["exits", "hangs"])
+def test_of_episodes_that_travelled_together_the_one_at_fault_is_named(
+    impatient: ExecutorCollector, fault: str
+) -> None:
     quick = tickets(range(20), batch=0)
-    assert_same(play(collector, quick), played_alone(quick))  # now it knows that they are quick
-    faulty = specification("Faulty", fault="exits")
-    asked = tickets(range(5), batch=1) + tickets([5], batch=1, environment=faulty)
-    collector.submit(asked + tickets(range(6, 9), batch=1))
+    assert_same(play(impatient, quick), played_alone(quick))
+    faulty = tickets([5], batch=1, environment=specification("Faulty", fault=fault))
+    others = [*tickets(range(5), batch=1), *tickets(range(6, 9), batch=1)]
+    impatient.submit(others[:5] + faulty + others[5:])
     with pytest.raises(CollectorError, match=r"episode 5 .* failed 3 times"):
-        collector.collect(1)
-    others = [retry for retry in collector.retried if retry.ticket != asked[5]]
-    assert max(retry.failures for retry in others) == 1, "that it was one of them was all that was known"
+        impatient.collect(1)
+    assert_only_to_blame(impatient, faulty[0], *[CAUSES[fault]] * 2)
+    travelled = [retry.ticket for retry in impatient.retried if retry.detail.startswith("it travelled")]
+    assert travelled == others, "once, with the first failure"
+
+
+@pytest.mark.usefixtures("together")
+def test_the_time_limit_is_for_each_of_the_episodes_that_travel_together(
+    impatient: ExecutorCollector,
+) -> None:
+    play(impatient, tickets(range(20), batch=0))
+    unhurried = tickets(range(12), batch=1, environment=specification("Uneven", longest=1, step_seconds=0.25))
+    episodes = play(impatient, unhurried)
+    assert np.unique(episodes.worker, return_counts=True)[1].max() * 0.25 > 2.0, "they did travel together"
+    assert impatient.retries == 0
 
 
 def test_waiting_for_a_worker_is_not_hanging() -> None:
@@ -253,11 +280,159 @@ def test_a_worker_that_is_stopped_counts_as_hanging(impatient: ExecutorCollector
     assert Cause.HUNG in {retry.cause for retry in impatient.retried}
 
 
+def test_workers_that_are_stopped_while_they_have_nothing_to_do(impatient: ExecutorCollector) -> None:
+    for worker in workers_of(impatient):
+        os.kill(worker, signal.SIGSTOP)
+    time.sleep(1.5)
+    assert impatient.retries == 0, "nobody waits for them"
+    asked = tickets(range(4), environment=UNHURRIED)
+    impatient.submit(asked)
+    assert_same(impatient.collect(0), played_alone(asked))
+    assert {retry.cause for retry in impatient.retried} == {Cause.BYSTANDER}
+
+
 def test_a_missing_part_is_reported_at_once(collector: ExecutorCollector) -> None:
     collector.submit(tickets([0], environment=specification("Unequipped")))
     with pytest.raises(MissingExtraError, match=r"pip install 'workflow-rl\[cyborg\]'"):
         collector.collect(0)
     assert collector.retries == 0
+
+
+@contextlib.contextmanager
+def treating_fresh_workers(sign: signal.Signals, times: int) -> Iterator[list[int]]:
+    """Send a signal to so many processes of the fork server, each as soon as it exists; yields their ids."""
+    (server,) = (child for child in psutil.Process().children() if "forkserver" in str(child.cmdline()))
+    known = {child.pid for child in server.children()}
+    treated: list[int] = []
+    is_over = threading.Event()
+
+    def treat() -> None:
+        while len(treated) < times and not is_over.is_set():
+            for child in server.children():
+                if child.pid not in known and len(treated) < times:
+                    os.kill(child.pid, sign)
+                    known.add(child.pid)
+                    treated.append(child.pid)
+
+    thread = threading.Thread(target=treat)
+    thread.start()
+    try:
+        yield treated
+    finally:
+        is_over.set()
+        thread.join()
+
+
+def test_workers_that_are_killed_while_they_start() -> None:
+    worker_context([POLICY_PRELOAD])
+    asked = tickets(range(8), environment=UNHURRIED)
+    with treating_fresh_workers(signal.SIGKILL, times=5) as killed, ExecutorCollector(4) as collector:
+        assert_same(play(collector, asked), played_alone(asked))
+        assert len(killed) == 5
+        assert {retry.cause for retry in collector.retried} <= {Cause.BYSTANDER}, "they had begun nothing"
+
+
+def test_a_worker_that_is_stopped_while_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_pool, "_START_SECONDS", 1.0)
+    worker_context([POLICY_PRELOAD])
+    asked = tickets(range(3), environment=UNHURRIED)
+    with (
+        treating_fresh_workers(signal.SIGSTOP, times=1) as stopped,
+        ExecutorCollector(1, episode_timeout=1.0) as collector,
+    ):
+        assert_same(play(collector, asked), played_alone(asked))
+        assert len(stopped) == 1
+        assert not psutil.pid_exists(stopped[0])
+
+
+def test_a_lost_fork_server_takes_all_workers_along_and_is_replaced(collector: ExecutorCollector) -> None:
+    workers = [psutil.Process(worker) for worker in workers_of(collector)]
+    collector.submit(tickets(range(6), batch=0, environment=UNHURRIED))
+    server = workers[0].parent()
+    assert server is not None
+    server.kill()
+    assert_all_played(collector, 0, range(6))
+    _, alive = psutil.wait_procs(workers, timeout=5.0)
+    assert not [worker for worker in alive if is_running(worker)]
+
+
+def test_many_of_a_pool_killed_within_a_moment() -> None:
+    with ExecutorCollector(8, workers_per_pool=4) as collector:
+        collector.publish(snapshot(0))
+        slow = specification("Uneven", longest=1, step_seconds=0.3)
+        victims = set(play(collector, tickets(range(16), batch=-1, environment=slow)).worker.tolist())
+        collector.submit(tickets(range(16), batch=0, environment=UNHURRIED))
+        for victim in sorted(victims)[:6]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(victim, signal.SIGKILL)
+            time.sleep(0.01)
+        assert_all_played(collector, 0, range(16))
+
+
+class Switch:
+    """Turns the fault of a `Faulty` environment on and off, in all processes.
+
+    Args:
+        directory: its marker.
+    """
+
+    TIMES = 100
+
+    def __init__(self, directory: Path) -> None:
+        self._markers = [directory / str(number) for number in range(self.TIMES)]
+
+    def turn_off(self) -> None:
+        for marker in self._markers:
+            marker.touch()
+
+    def turn_on(self) -> None:
+        for marker in self._markers:
+            marker.unlink()
+
+
+def environment_run(directory: Path, marker: Path) -> EnvironmentTrainSettings:
+    """Some forty updates on an environment whose fault a switch turns on."""
+    faulty = {"fault": "exits", "marker": str(marker), "times": Switch.TIMES}
+    return EnvironmentTrainSettings.from_flat(
+        {
+            "env": "awkward_environments:Faulty-v0",
+            "env_kwargs": json.dumps(faulty),
+            "total_steps": 4000,
+            "steps_per_update": 100,
+            "minibatch_size": 50,
+            "hidden_size": 8,
+            "evaluation_episodes": 2,
+            "n_workers": 2,
+            "run_dir": str(directory),
+        }
+    )
+
+
+def weights_of(directory: Path) -> str:
+    return str(json.loads((directory / "summary.json").read_text())["weights_sha256"])
+
+
+def test_a_run_stopped_by_a_fault_that_stays_goes_on_once_it_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    switch = Switch(tmp_path)
+    switch.turn_off()
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    log_update = EnvironmentJob._log_update
+
+    def turn_on_when_learnt(job: EnvironmentJob, report: EnvironmentReport) -> None:
+        log_update(job, report)
+        if report.update == 5:
+            switch.turn_on()
+
+    environment_job.train_environment(environment_run(whole, tmp_path), launched=time.monotonic())
+    with monkeypatch.context() as patched:
+        patched.setattr(EnvironmentJob, "_log_update", turn_on_when_learnt)
+        with pytest.raises(CollectorError, match=r"^episode \d+ .* failed 3 times; .* with exit code 3$"):
+            environment_job.train_environment(environment_run(stopped, tmp_path), launched=time.monotonic())
+    switch.turn_off()
+    environment_job.resume_environment(stopped, {}, [], launched=time.monotonic())
+    assert weights_of(stopped) == weights_of(whole)
 
 
 @pytest.mark.endurance
@@ -288,6 +463,7 @@ LEARNER = """
 import time
 from awkward_environments import specification
 from played import snapshot, tickets
+from workflow_rl import environment_job
 from workflow_rl.collectors import ExecutorCollector
 
 collector = ExecutorCollector(3)

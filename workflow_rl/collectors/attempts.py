@@ -28,7 +28,7 @@ class Cause(StrEnum):
     HUNG = "hung"
     """The episode took longer than allowed, and its worker was killed."""
     BYSTANDER = "bystander"
-    """Another worker of the same pool was lost, which ends them all."""
+    """It was in a call, or its worker in a pool, with another that failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +39,13 @@ class Failure:
         cause: the kind.
         detail: in words, one line.
         error: what the worker raised, if it did.
+        suspects: positions in the call of the tickets that may have caused it; `None` for all.
     """
 
     cause: Cause
     detail: str
     error: EpisodeError | None = None
+    suspects: range | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,7 @@ that kill the workers then, and a fourth pool would not fare better."""
 _CHECKS_PER_TIMEOUT = 10
 _CHECK_SECONDS = 1.0
 """Between two looks at the workers, if no limit for episodes asks for more."""
+_IN_THE_WAY = Failure(Cause.BYSTANDER, "it travelled with one that failed")
 
 
 class Dispatcher:
@@ -57,7 +58,8 @@ class Dispatcher:
     Args:
         pool_sizes: workers of each pool.
         make_pool: makes one.
-        episode_timeout: seconds after which a call counts as hanging; `None` for never.
+        episode_timeout: seconds after which an episode counts as hanging; `None` for never. Compiled episodes
+            that are played together may take so long each, all in all.
 
     Attributes:
         attempts: what failed, and what was handed out again.
@@ -162,18 +164,21 @@ class Dispatcher:
     def _play_again(self, call: Call, failure: Failure) -> None:
         """Put a call before all others.
 
-        The tickets of one that failed travel alone from now on, so that only the one at fault fails again.
+        Tickets that may be at fault travel alone from now on, so that only the one that is fails again.
         """
+        suspects = range(len(call.tickets)) if failure.suspects is None else failure.suspects
         try:
-            for ticket in call.tickets:
-                self.attempts.count(ticket, failure)
+            for position, ticket in enumerate(call.tickets):
+                self.attempts.count(ticket, failure if position in suspects else _IN_THE_WAY)
         except WorkflowRLError as error:
             call.inbox.put(error)
             return
         if failure.cause is Cause.BYSTANDER:
-            self._waiting.appendleft(self._call(call.tickets, call.inbox))
-            return
-        self._waiting.extendleft(self._call((ticket,), call.inbox) for ticket in reversed(call.tickets))
+            parts = [call.tickets]
+        else:
+            alone = [(ticket,) for ticket in call.tickets[suspects.start : suspects.stop]]
+            parts = [call.tickets[: suspects.start], *alone, call.tickets[suspects.stop :]]
+        self._waiting.extendleft(self._call(part, call.inbox) for part in reversed(parts) if part)
 
     def _hand_out(self) -> None:
         while self._waiting and (pool := self._emptiest()) is not None:

@@ -45,7 +45,7 @@ class ExecutorCollector(BarrierFreeCollector):
         executor: "process" or "thread".
         preload: what the fork server imports before the first worker (`environments.preload_modules`).
         episode_timeout: seconds after which an episode counts as hanging, its worker is killed and its ticket
-            played again; `None` for never. Episodes that travel together count as one.
+            played again; `None` for never. Compiled episodes that travel together may take so long each.
         workers_per_pool: processes that share an executor (at most 61 on Windows, the limit of its wait).
 
     Raises:

@@ -36,7 +36,8 @@ def start(directory: Path) -> None:
     """
     global _worker
     settle(when_orphaned=partial(shutil.rmtree, directory, ignore_errors=True))
-    _worker = _Worker(SnapshotReader(directory), Heartbeat(directory), Player())
+    heartbeat = Heartbeat(directory)
+    _worker = _Worker(SnapshotReader(directory), heartbeat, Player(heartbeat.announce))
 
 
 def show_up() -> None:
@@ -62,5 +63,6 @@ def play(call: int, tickets: Sequence[Ticket]) -> Episodes:
     except WorkflowRLError:
         raise
     except BaseException as error:
-        _worker.player = Player()  # the environment may be in any state now: build it anew
+        # The environment may be in any state now: build it anew.
+        _worker.player = Player(_worker.heartbeat.announce)
         raise failed_episode(tickets[0], Raised.by(error)) from error

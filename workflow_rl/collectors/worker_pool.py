@@ -22,27 +22,46 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from functools import partial
-from multiprocessing import connection
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import TypeGuard
 
 from workflow_rl.collectors import worker
 from workflow_rl.collectors.attempts import Cause, Failure
-from workflow_rl.collectors.heartbeats import forget_beat, read_beat
+from workflow_rl.collectors.heartbeats import Beat, forget_beat, read_beat
 from workflow_rl.collectors.pool import Call, CallEnded, PoolBroke, PoolReady, Report
 from workflow_rl.episode import Episodes
 
 _PREFETCHED = 2
-"""They are tied to the pool, and wait for its workers while others may be idle: no more than needed."""
+"""They are tied to the pool, and wait for its workers while others may be idle: no more than needed, and none
+where they would wait for a single worker."""
 
 _JOIN_SECONDS = 5.0
+_START_SECONDS = 300.0
+"""A worker that takes longer to start will not come. Generous: where there is no fork server a hundred of
+them load all they need at the same time."""
+
 _BYSTANDER = Failure(Cause.BYSTANDER, "a worker of its pool was lost")
 _UNREADABLE = Failure(Cause.RAISED, "it or another one sent a result that could not be read")
+
+
+@dataclass(frozen=True, slots=True)
+class _Idle:
+    """A worker that begins nothing.
+
+    Attributes:
+        beat: its last one, `None` if it has not come so far as to have one.
+        since: when that was first seen while a call waited, seconds of the monotonic clock.
+    """
+
+    beat: Beat | None
+    since: float
 
 
 class WorkerPool:
@@ -76,6 +95,7 @@ class WorkerPool:
         self._report = report
         self._failures: dict[int, Failure] = {}
         self._overdue: dict[int, Failure] = {}
+        self._idle: dict[BaseProcess, _Idle] = {}
         self._is_ready = False
         self._is_broken = False
         self._is_loss_seen = False
@@ -94,7 +114,7 @@ class WorkerPool:
     @property
     def num_prefetched(self) -> int:
         """Calls that it should have beyond its workers, so that one who is done finds the next at once."""
-        return _PREFETCHED
+        return _PREFETCHED if self.num_workers > 1 else 0
 
     def start(self) -> None:
         """Start the workers; returns when their processes are there. The pool reports when it takes calls."""
@@ -134,7 +154,7 @@ class WorkerPool:
         return self._failures.get(call.number, _BYSTANDER)
 
     def look_after(self, episode_timeout: float | None) -> None:
-        """Kill the workers whose call began too many seconds ago, and report losses that nobody else does.
+        """Kill the workers that hang, and report losses that nobody else does.
 
         The executor reports a loss at once or never: what was there the last time as well is never.
         """
@@ -142,8 +162,8 @@ class WorkerPool:
             self._end_overdue(episode_timeout)
         if self._is_loss_seen:
             self._on_broken()
-        sentinels = [process.sentinel for process in self._processes()]
-        self._is_loss_seen = self._is_ready and bool(connection.wait(sentinels, timeout=0))
+        is_any_dead = any(process.exitcode is not None for process in self._processes())
+        self._is_loss_seen = self._is_ready and is_any_dead
 
     def kill(self) -> None:
         """End the workers at once, without waiting for them."""
@@ -162,13 +182,38 @@ class WorkerPool:
         return processes
 
     def _end_overdue(self, seconds: float) -> None:
+        """Kill the workers that hang; the pool then breaks.
+
+        They are those whose episode, or each of several compiled ones, takes longer than so many seconds, and
+        those that have not begun a call for so long although one waits: somebody has stopped them.
+        """
         now = time.monotonic()
-        for process in self._processes():
-            beat = read_beat(self._directory, process.pid or 0)
-            if beat is not None and beat.call in self.calls and now - beat.started > seconds:
-                detail = f"it took more than {seconds:g} seconds and its worker was killed"
-                self._overdue[beat.call] = Failure(Cause.HUNG, detail)
+        beats = {process: read_beat(self._directory, process.pid or 0) for process in self._processes()}
+        self._idle = self._still_idle(beats, now)
+        for process, idle in self._idle.items():
+            if now - idle.since > (seconds if idle.beat is not None else max(seconds, _START_SECONDS)):
                 process.kill()
+        for process, beat in beats.items():
+            if self._is_of_a_call(beat) and now - beat.started > seconds * beat.count:
+                detail = f"it took more than {seconds:g} seconds and its worker was killed"
+                self._overdue[beat.call] = Failure(Cause.HUNG, detail, suspects=beat.positions)
+                process.kill()
+
+    def _still_idle(self, beats: Mapping[BaseProcess, Beat | None], now: float) -> dict[BaseProcess, _Idle]:
+        """Workers that have begun nothing although a call waits, and since when that has been so."""
+        begun = {beat.call for beat in beats.values() if beat is not None}
+        if self._is_ready and self.calls.keys() <= begun:
+            return {}
+        idle = {}
+        for process, beat in beats.items():
+            if not self._is_of_a_call(beat):
+                before = self._idle.get(process)
+                idle[process] = before if before is not None and before.beat == beat else _Idle(beat, now)
+        return idle
+
+    def _is_of_a_call(self, beat: Beat | None) -> TypeGuard[Beat]:
+        """Whether a worker with this beat is playing, and not idle or still starting."""
+        return beat is not None and beat.call in self.calls
 
     def _processes(self) -> list[BaseProcess]:
         return list((self._executor._processes or {}).values())  # no public way before Python 3.14
@@ -200,16 +245,16 @@ class WorkerPool:
 
     def _blame(self) -> dict[int, Failure]:
         """The calls that the dead were playing. If nobody is dead, a result could not be read: any may be."""
-        processes = {process.sentinel: process for process in self._processes()}
-        if not (ended := connection.wait(list(processes), timeout=0)):
+        dead = [process for process in self._processes() if process.exitcode is not None]
+        if not dead:
             return dict.fromkeys(self.calls, _UNREADABLE)
+        by_themselves = [process for process in dead if process.exitcode != -signal.SIGTERM]
         failures = {}
-        for sentinel in ended:
-            assert isinstance(sentinel, int)
-            process = processes[sentinel]
+        for process in by_themselves or dead:  # the executor may have begun to end the others
             beat = read_beat(self._directory, process.pid or 0)
-            if beat is not None and beat.call in self.calls:
-                death = Failure(Cause.DIED, f"its worker {_ending(process.exitcode)}")
+            if self._is_of_a_call(beat):
+                detail = f"its worker {_ending(process.exitcode)}"
+                death = Failure(Cause.DIED, detail, suspects=beat.positions)
                 failures[beat.call] = self._overdue.get(beat.call, death)
         return failures
 
