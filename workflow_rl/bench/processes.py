@@ -46,6 +46,13 @@ def cpu_seconds_by_thread(process: int) -> dict[int, float]:
     return {int(thread.name): _cpu_seconds(thread) for thread in (_PROC / str(process) / "task").iterdir()}
 
 
+def machine_cpu_seconds() -> float:
+    """CPU time that all processes of the machine have had so far, interrupts and stolen time included."""
+    fields = [int(field) for field in (_PROC / "stat").read_text().splitlines()[0].split()[1:]]
+    user, nice, system, _idle, _waiting, *interrupts_and_stolen = fields[:8]
+    return (user + nice + system + sum(interrupts_and_stolen)) / os.sysconf("SC_CLK_TCK")
+
+
 def children_of(process: int) -> list[int]:
     """The processes that a process has started and that are alive, ascending."""
     children = []
@@ -54,6 +61,21 @@ def children_of(process: int) -> list[int]:
             if int(_status(folder)[1]) == process:
                 children.append(int(folder.name))
     return sorted(children)
+
+
+def descendants_of(process: int) -> set[int]:
+    """The processes that a process has started, and those that they have, as far as they are alive."""
+    children: dict[int, list[int]] = {}
+    for folder in _PROC.glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            children.setdefault(int(_status(folder)[1]), []).append(int(folder.name))
+    found: set[int] = set()
+    waiting = [process]
+    while waiting:
+        for child in children.get(waiting.pop(), []):
+            found.add(child)
+            waiting.append(child)
+    return found
 
 
 def fork_server_of(process: int) -> int | None:
