@@ -274,6 +274,78 @@ def bench_simulator_command(
     context.exit(simulator.run(json_file=json_file, seconds=seconds, quick=quick))
 
 
+@bench_group.command("collectors")
+@click.option(
+    "--regime",
+    metavar="latency|reference|native",
+    help="latency: steps that wait and use almost no CPU time. reference: csle-cyborg. native: ours.  "
+    "[default: latency]",
+)
+@click.option("--env", help="Measure on a Gymnasium environment instead: an id, module:id or module:Class.")
+@click.option(
+    "--env-kwargs", default="{}", show_default=True, help="Its constructor's arguments, a JSON object."
+)
+@click.option("--sigma", type=float, help="latency: deviation of log step times.  [default: 0.5]")
+@click.option("--mean-step-ms", type=float, help="latency: mean step time in milliseconds.  [default: 5.6]")
+@click.option(
+    "--reset-seconds", type=float, help="latency: mean time of a reset; they take 0.5 to 1.5 of it."
+)
+@click.option(
+    "--step-times",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="latency: step times measured elsewhere, in seconds, separated by white space or commas.",
+)
+@click.option(
+    "--sections",
+    help="Of scaling (by number of workers), four (with Ray), causes (of the speed-up) and tails (of step "
+    "times), separated by commas.  [default: all]",
+)
+@click.option(
+    "--collector",
+    multiple=True,
+    help="Compare only this one, and others given the same way, with one environment alone; measures the "
+    "section scaling unless --sections says otherwise.",
+)
+@click.option("--workers", help="Worker counts, separated by commas.  [default: 10,25,50,100]")
+@click.option("--compare-at", type=click.IntRange(1), help="Workers of the section four.  [default: 25]")
+@click.option("--lag", type=click.IntRange(0), default=2, show_default=True, help="Of executor and ray.")
+@click.option(
+    "--episodes-per-update",
+    type=click.IntRange(1),
+    help="Episodes of an update.  [default: as many as workers]",
+)
+@click.option("--rounds", type=click.IntRange(1), help="Turns of each system.  [default: 5]")
+@click.option("--seconds", type=float, help="Counted in each turn, at least.  [default: 3]")
+@click.option(
+    "--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write the report here too."
+)
+@click.option(
+    "--plots", type=click.Path(path_type=Path), metavar="DIR", help="Draw charts (PNG) into this directory."
+)
+@click.option("--quick", is_flag=True, help="Few workers, two short rounds: under two minutes.")
+@click.pass_context
+def bench_collectors_command(
+    context: click.Context, /, json_file: Path | None, plots: Path | None, **options: Any
+) -> None:
+    r"""Compare the collectors: by number of workers, and where the speed-up comes from.
+
+    \b
+    Examples:
+      workflow-rl bench collectors --sigma 1.25 --json collectors.json
+      workflow-rl bench collectors --regime reference --workers 2,10
+      workflow-rl bench collectors --env CartPole-v1 --workers 2
+    """
+    from workflow_rl.bench.plan import Options
+
+    asked = Options(**options)
+    regime, plan = asked.to_regime(), asked.to_plan()
+    worker_context(preload_modules(regime.environment))  # loads what workers need, while torch loads here
+    from workflow_rl.bench import collectors
+
+    context.exit(collectors.run(regime, plan, json_file=json_file, plots=plots))
+
+
 def train_program() -> NoReturn:
     """The train command as a program of its own."""
     _run(train_command)

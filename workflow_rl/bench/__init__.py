@@ -10,5 +10,19 @@
     latency    an environment that only waits
     training   a training with warm workers, round by round
 
-The scripts in `benchmarks/` of the source tree are made of these.
+`workflow-rl bench collectors` compares the ways to collect:
+
+    collectors the command
+    plan       what is asked for
+    regimes    what is played
+    contest    systems take turns at the same training
+    turn       one system's turn: what is written down, and what it comes to
+    footprint  what a system takes of the machine
+    scaling    the sections scaling and, with Ray, four
+    causes     where the speed-up comes from
+    tails      speed-up by tail of the step times
+    barrier    what theory says about barriers
+    figures    medians and intervals; tables and plots show them
+
+The scripts in `benchmarks/` of the source tree are made of those in the first list.
 """

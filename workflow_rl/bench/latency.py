@@ -13,7 +13,8 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import gymnasium
 import numpy as np
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 
 from workflow_rl.cage2.scenario import NUM_ACTIONS, NUM_HOSTS, NUM_OBSERVATION_BITS
 from workflow_rl.episode import EnvironmentSpec
+from workflow_rl.errors import SettingError
 
 LATENCY = "workflow_rl/Latency-v0"
 
@@ -36,6 +38,8 @@ class Waits:
         shortest_reset: resets take from this ...
         longest_reset: ... to that, uniformly.
         num_steps: steps of an episode.
+        step_times: file of measured step times, seconds, that are drawn from in place of the log-normal ones
+            (`measured`); empty for none.
     """
 
     mean_step: float = 0.0056
@@ -43,6 +47,23 @@ class Waits:
     shortest_reset: float = 0.0
     longest_reset: float = 0.0
     num_steps: int = 100
+    step_times: str = ""
+
+    @classmethod
+    def measured(cls, file: Path) -> Self:
+        """The step times of somebody's own environment.
+
+        Raises:
+            SettingError: the file holds none.
+        """
+        return cls(mean_step=float(read_step_times(file).mean()), step_times=str(file.absolute()))
+
+    def __str__(self) -> str:
+        source = Path(self.step_times).name if self.step_times else f"log-normal with sigma {self.sigma:g}"
+        steps = f"{self.num_steps} steps of {1000 * self.mean_step:.3g} ms on average, {source}"
+        if self.longest_reset == 0:
+            return steps
+        return f"{steps}; resets of {self.shortest_reset:g} to {self.longest_reset:g} s"
 
     @property
     def mean_episode(self) -> float:
@@ -52,6 +73,23 @@ class Waits:
     def environment(self) -> EnvironmentSpec:
         """The environment with these waits, as workers make it."""
         return EnvironmentSpec.of(f"{__name__}:{LATENCY}", asdict(self))
+
+
+def read_step_times(file: Path) -> NDArray[np.float64]:
+    """Measured step times, seconds: numbers of a text file, separated by white space or commas.
+
+    Raises:
+        SettingError: it cannot be read, or holds anything but numbers that are at least 0, one of them above.
+    """
+    try:
+        times = np.array(file.read_text().replace(",", " ").split(), np.float64)
+    except OSError as error:
+        raise SettingError(f"--step-times {file} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise SettingError(f"--step-times {file}: {error}; expected seconds of each step") from error
+    if not (np.isfinite(times).all() and (times >= 0).all() and times.any()):
+        raise SettingError(f"--step-times {file}: expected seconds of at least 0, not all of them 0")
+    return times
 
 
 class Latency(gymnasium.Env[NDArray[np.int8], np.int64]):
@@ -67,6 +105,7 @@ class Latency(gymnasium.Env[NDArray[np.int8], np.int64]):
     def __init__(self, **waits: Any) -> None:
         self._waits = Waits(**waits)
         self._log_mean = math.log(self._waits.mean_step) - self._waits.sigma**2 / 2
+        self._measured = read_step_times(Path(self._waits.step_times)) if self._waits.step_times else None
         self._access = np.zeros(NUM_HOSTS, np.int8)
 
     def reset(
@@ -79,7 +118,7 @@ class Latency(gymnasium.Env[NDArray[np.int8], np.int64]):
         super().reset(seed=seed)
         waits, draws = self._waits, self.np_random
         reset_seconds = draws.uniform(waits.shortest_reset, waits.longest_reset)
-        self._step_seconds = draws.lognormal(self._log_mean, waits.sigma, waits.num_steps).tolist()
+        self._step_seconds = self._draw_step_seconds().tolist()
         self._observations = draws.integers(
             2, size=(waits.num_steps + 1, NUM_OBSERVATION_BITS), dtype=np.int8
         )
@@ -93,6 +132,12 @@ class Latency(gymnasium.Env[NDArray[np.int8], np.int64]):
         reward = float(self._observations[self._step, action % NUM_OBSERVATION_BITS])
         self._step += 1
         return self._observations[self._step], reward, False, self._step == self._waits.num_steps, {}
+
+    def _draw_step_seconds(self) -> NDArray[np.float64]:
+        """Of a whole episode, (T,) float64."""
+        if self._measured is not None:
+            return self.np_random.choice(self._measured, self._waits.num_steps)
+        return self.np_random.lognormal(self._log_mean, self._waits.sigma, self._waits.num_steps)
 
     def red_access(self) -> NDArray[np.int8]:
         """What the judge of compliance sees, shape (13,) int8: an attacker who never gets anywhere."""
