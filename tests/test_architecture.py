@@ -44,6 +44,7 @@ LAYERS = {
         "collectors.heartbeats",
         "collectors.attempts",
         "collectors.pool",
+        "collectors.time_slice",
         "collectors.child_process",
         "collectors.worker_pool",
         "collectors.starter",

@@ -343,12 +343,12 @@ def test_several_numbers_are_drawn_independently_with_their_probabilities() -> N
     """Chi-square over the 6 pairs of 30,000 steps; false alarm 1e-4, the draws being fixed by the key."""
     logits = np.array([0.5, -0.5, 1, 0, -1], np.float32)
     branches = np.array([2, 3])
-    work = np.empty(5, np.float32), np.empty(5, np.float64)
+    exponentials = np.empty(5, np.float32)
     pairs = []
     log_of = {}
     for step in range(30_000):
         numbers, log_prob = inference.choose_numbers(
-            logits, np.ones(5, np.bool_), *work, branches, False, KEY, step
+            logits, np.ones(5, np.bool_), exponentials, branches, False, KEY, step
         )
         pairs.append(3 * numbers[0] + numbers[1])
         log_of[pairs[-1]] = log_prob
@@ -364,8 +364,8 @@ def allowed_of(bits: str) -> NDArray[np.bool_]:
 def choose_allowed(
     logits: NDArray[np.float32], allowed: NDArray[np.bool_], step: int, *, greedy: bool = False
 ) -> tuple[int, float]:
-    work = np.empty(len(logits), np.float32), np.empty(len(logits), np.float64)
-    action, log_prob = inference.choose_allowed(logits, allowed, *work, greedy, KEY, step)
+    exponentials = np.empty(len(logits), np.float32)
+    action, log_prob = inference.choose_allowed(logits, allowed, exponentials, greedy, KEY, step)
     return action, log_prob
 
 

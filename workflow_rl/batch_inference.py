@@ -32,14 +32,14 @@ def _act_by_numbers(
         rows: (P,) int64.
         choices: actions (P, K) int16 and log-probabilities (P,) float32; overwritten.
     """
-    layers, (hidden1, hidden2, logits, exponentials, cumulative) = policy
+    layers, (hidden1, hidden2, logits, exponentials) = policy
     firsts, keys, greedy, steps = episodes
     actions, log_probs = choices
     for i in range(len(rows)):
         row = rows[i]
         compute_logits(layers, firsts[row], observations[row], hidden1, hidden2, logits)
         numbers, log_probs[i] = choose_numbers(
-            logits, allowed[row], exponentials, cumulative, branches, greedy[row], keys[row], steps[row]
+            logits, allowed[row], exponentials, branches, greedy[row], keys[row], steps[row]
         )
         actions[i] = numbers
         steps[row] += 1
@@ -50,7 +50,7 @@ def _act_by_decimals(
     policy: Any, log_deviations: Any, episodes: Any, observations: Any, rows: Any, choices: Any
 ) -> None:
     """As `_act_by_numbers`, with `log_deviations` (A,) instead of branches and actions (P, A) float32."""
-    layers, (hidden1, hidden2, means, _, _) = policy
+    layers, (hidden1, hidden2, means, _) = policy
     firsts, keys, greedy, steps = episodes
     actions, log_probs = choices
     for i in range(len(rows)):

@@ -184,6 +184,14 @@ def split_parameters(parameters: Any, num_inputs: int, hidden_size: int, num_act
 
 
 @compiled
+def split_workspace(workspace: Any, hidden_size: int, num_actions: int) -> Any:
+    """Views of a work space, float32: first, hidden1 and hidden2, (H,), logits and exponentials, (A,)."""
+    h = hidden_size
+    a = 3 * h + num_actions
+    return workspace[:h], workspace[h : 2 * h], workspace[2 * h : 3 * h], workspace[3 * h : a], workspace[a:]
+
+
+@compiled
 def begin_episode(layers: Any, context: Any, first: Any) -> None:
     """Set `first` (H,) to the first layer's biases plus the context's share, constant over the episode."""
     first[:] = layers[1]
@@ -208,11 +216,11 @@ def compute_logits(
 
 
 @compiled
-def choose_action(logits: Any, exponentials: Any, cumulative: Any, greedy: bool, key: Any, step: int) -> Any:
+def choose_action(logits: Any, exponentials: Any, greedy: bool, key: Any, step: int) -> Any:
     """The action of a step and its log-probability under softmax(logits).
 
     Sampling inverts the cumulative distribution at the uniform number that belongs to (key, step).
-    `exponentials` (A,) float32 and `cumulative` (A,) float64 are work space.
+    `exponentials` (A,) float32 is work space.
     """
     action = 0
     for a in range(1, len(logits)):
@@ -224,19 +232,18 @@ def choose_action(logits: Any, exponentials: Any, cumulative: Any, greedy: bool,
     total = np.float64(0.0)  # not 0.0: numpy would add in float32, numba in float64
     for a in range(len(logits)):
         total += exponentials[a]
-        cumulative[a] = total
     if not greedy:
         target = policy_uniform(key, np.uint64(step)) * total
         action = 0
-        while cumulative[action] <= target:  # ends at the last action at the latest, since target < total
+        reached = np.float64(exponentials[0])
+        while reached <= target:  # ends at the last action at the latest, since target < total
             action += 1
+            reached += exponentials[action]
     return action, np.float32(np.float64(logits[action] - highest) - _log_at_least_one(total))
 
 
 @compiled
-def choose_allowed(
-    logits: Any, allowed: Any, exponentials: Any, cumulative: Any, greedy: bool, key: Any, step: int
-) -> Any:
+def choose_allowed(logits: Any, allowed: Any, exponentials: Any, greedy: bool, key: Any, step: int) -> Any:
     """As `choose_action`, among those actions only that `allowed` (A,) bool says; at least one.
 
     The softmax is over their logits alone, the random number the same. Source: Huang and Ontanon 2022, "A
@@ -244,9 +251,7 @@ def choose_allowed(
     """
     actions = np.flatnonzero(allowed)
     number = len(actions)
-    chosen, log_prob = choose_action(
-        logits[actions], exponentials[:number], cumulative[:number], greedy, key, step
-    )
+    chosen, log_prob = choose_action(logits[actions], exponentials[:number], greedy, key, step)
     return actions[chosen], log_prob
 
 
@@ -262,11 +267,31 @@ def act(
 ) -> Any:
     """(action, log-probability) of a step.
 
-    `workspace` is (hidden1, hidden2, logits, exponentials, cumulative), see `Actor`.
+    `workspace` is (hidden1, hidden2, logits, exponentials), see `split_workspace`.
     """
-    hidden1, hidden2, logits, exponentials, cumulative = workspace
+    hidden1, hidden2, logits, exponentials = workspace
     compute_logits(layers, first, observation, hidden1, hidden2, logits)
-    return choose_action(logits, exponentials, cumulative, greedy, key, step)
+    return choose_action(logits, exponentials, greedy, key, step)
+
+
+@compiled
+def _act_alone(
+    parameters: Any,
+    sizes: Any,
+    workspace: Any,
+    observation: Any,
+    greedy: bool,
+    key: Any,
+    step: int,
+) -> Any:
+    """`act` for a call from Python, where every array is unpacked anew and takes as long as a layer.
+
+    So weights, `sizes` (inputs, hidden units, actions; (3,) int64) and work space are an array each.
+    """
+    num_inputs, hidden_size, num_actions = sizes[0], sizes[1], sizes[2]
+    layers = split_parameters(parameters, num_inputs, hidden_size, num_actions)
+    first, hidden1, hidden2, logits, exponentials = split_workspace(workspace, hidden_size, num_actions)
+    return act(layers, first, observation, (hidden1, hidden2, logits, exponentials), greedy, key, step)
 
 
 @compiled
@@ -274,7 +299,6 @@ def choose_numbers(
     logits: Any,
     allowed: Any,
     exponentials: Any,
-    cumulative: Any,
     branches: Any,
     greedy: bool,
     key: Any,
@@ -295,7 +319,6 @@ def choose_numbers(
             logits[start:end],
             allowed[start:end],
             exponentials[start:end],
-            cumulative[start:end],
             greedy,
             key,
             step * len(branches) + i,
@@ -330,20 +353,13 @@ class Actor:
         shape = snapshot.shape
         self.shape = shape
         self.version = snapshot.version
-        self.layers = split_parameters(
-            snapshot.parameters,
-            shape.num_observations + shape.num_context,
-            shape.hidden_size,
-            shape.num_actions,
-        )
-        self._first = np.empty(shape.hidden_size, np.float32)
-        self.workspace = (
-            np.empty(shape.hidden_size, np.float32),
-            np.empty(shape.hidden_size, np.float32),
-            np.empty(shape.num_actions, np.float32),
-            np.empty(shape.num_actions, np.float32),
-            np.empty(shape.num_actions, np.float64),
-        )
+        self._parameters = snapshot.parameters
+        sizes = (shape.num_observations + shape.num_context, shape.hidden_size, shape.num_actions)
+        self._sizes = np.array(sizes, np.int64)
+        self._workspace = np.empty(3 * shape.hidden_size + 2 * shape.num_actions, np.float32)
+        self.layers = split_parameters(self._parameters, *sizes)
+        self._first, *rest = split_workspace(self._workspace, *sizes[1:])
+        self.workspace: tuple[NDArray[np.float32], ...] = tuple(rest)
         self._key = np.uint64(0)
         self._greedy = False
 
@@ -370,20 +386,24 @@ class Actor:
             allowed: which actions may be chosen, shape (num_actions,), at least one; `None` allows all.
         """
         if allowed is None:
-            action, log_prob = act(
-                self.layers, self._first, observation, self.workspace, self._greedy, self._key, step
+            action, log_prob = _act_alone(
+                self._parameters,
+                self._sizes,
+                self._workspace,
+                observation,
+                self._greedy,
+                self._key,
+                step,
             )
         else:
             logits = self.logits(observation)
-            _, _, _, exponentials, cumulative = self.workspace
-            action, log_prob = choose_allowed(
-                logits, allowed, exponentials, cumulative, self._greedy, self._key, step
-            )
+            _, _, _, exponentials = self.workspace
+            action, log_prob = choose_allowed(logits, allowed, exponentials, self._greedy, self._key, step)
         return action, log_prob
 
     def logits(self, observation: NDArray[np.uint8 | np.float32]) -> NDArray[np.float32]:
         """The network's output, shape (num_actions,) float32."""
-        hidden1, hidden2, logits, _, _ = self.workspace
+        hidden1, hidden2, logits, _ = self.workspace
         compute_logits(self.layers, self._first, observation, hidden1, hidden2, logits)
         return logits.copy()
 
@@ -401,12 +421,11 @@ class NumbersActor(Actor):
     ) -> tuple[Any, float]:
         """The numbers at `step`, (branches,) int16, and their log-probability; arguments as in `Actor`."""
         logits = self.logits(observation)
-        _, _, _, exponentials, cumulative = self.workspace
+        _, _, _, exponentials = self.workspace
         numbers, log_prob = choose_numbers(
             logits,
             self._all_allowed if allowed is None else allowed,
             exponentials,
-            cumulative,
             self._branches,
             self._greedy,
             self._key,

@@ -42,6 +42,9 @@ from workflow_rl.spaces import Interface, interface_of
 
 Environment = gymnasium.Env[NDArray[Any], Any]
 
+_IS_FIX: list[bool] = (FIXED_TYPE >= 0).tolist()
+"""By action; a list, of which a step reads one element."""
+
 
 def make_environment(spec: EnvironmentSpec) -> Environment:
     """Build an environment without Gymnasium's per-step checks, which cost more than a policy.
@@ -238,10 +241,10 @@ def _play_episode(environment: Environment, interface: Interface, ticket: Ticket
     compromised: list[int] = []
     terminated = truncated = False
     while not (terminated or truncated):
-        masks.append(_allowed(info, interface, ticket, len(actions)))
+        masks.append(_allowed(info, interface, ticket, len(actions)) if "action_mask" in info else None)
         action, log_prob = actor.act(observations[-1], len(actions), masks[-1])
         # The true state costs time, so it is asked for only where compliance needs it: before a fix.
-        is_fix = judged and FIXED_TYPE[action] >= 0
+        is_fix = judged and _IS_FIX[action]
         compromised.append(compromised_now(environment) if is_fix else 0)
         observation, reward, terminated, truncated, info = environment.step(interface.decode(action))
         observations.append(interface.encode(observation))
