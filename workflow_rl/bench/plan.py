@@ -45,7 +45,7 @@ class Plan:
     batch_size: int | None = None
     rounds: int = 5
     seconds: float = 3.0
-    sigmas: Sequence[float] = (0.0, 0.5, 1.0, 1.25, 1.5, 2.0)
+    sigmas: Sequence[float] = (0.0, 0.5, 1.25, 2.0)
 
 
 _QUICK = Plan(worker_counts=(5, 10), compare_at=5, rounds=2, seconds=0.5, sigmas=(0.0, 1.25))
