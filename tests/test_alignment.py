@@ -1,9 +1,10 @@
-"""Compliance and the alignment reward, against slow second versions that read as they are defined."""
+"""Compliance, against slow second versions that read as it is defined."""
 
 from __future__ import annotations
 
 import importlib.util
 import itertools
+from collections.abc import Sequence
 
 import gymnasium
 import numpy as np
@@ -14,17 +15,19 @@ from numpy.typing import NDArray
 
 from workflow_rl.alignment import (
     FIXED_TYPE,
-    SCHEMES,
     Fix,
     FixCounts,
-    alignment_reward,
     compliance_of,
     compromised_types,
+    judge_episodes,
     judge_fixes,
+    shown_types,
 )
 from workflow_rl.cage2.env import Cage2Env
 from workflow_rl.cage2.scenario import ACTION_NAMES, HOST_NAMES
-from workflow_rl.errors import SettingError
+from workflow_rl.episode import WORKFLOW_CONTEXT, EnvironmentSpec, NetworkShape, Snapshot, Ticket
+from workflow_rl.rollout import Player
+from workflow_rl.seeding import Stream, environment_seed, episode_key
 from workflow_rl.workflow import HostType, Workflow, all_workflows
 
 WORKFLOWS = all_workflows()
@@ -129,6 +132,59 @@ def test_bits_of_a_set_are_those_of_its_hosts(hosts: set[str]) -> None:
     assert compromised_types(access_on(hosts)) == union < 64
 
 
+BELIEFS = {"no": (0, 0), "unknown": (1, 0), "user": (0, 1), "privileged": (1, 1)}
+
+
+def observation_of(beliefs: Sequence[str], draws: np.random.Generator) -> NDArray[np.uint8]:
+    """What blue's table reads as, with any activity and any further bits."""
+    bits = [(*draws.integers(0, 2, 2), *BELIEFS[belief]) for belief in beliefs]
+    return np.concatenate([np.array(bits, np.uint8).ravel(), draws.integers(0, 2, 26).astype(np.uint8)])
+
+
+@given(
+    st.tuples(*[st.sampled_from(list(BELIEFS))] * len(HOST_NAMES)), st.sampled_from([np.uint8, np.float32])
+)
+@settings(deadline=None, max_examples=50)
+def test_an_observation_shows_hosts_that_blue_takes_for_compromised(
+    beliefs: tuple[str, ...], kind: type[np.generic]
+) -> None:
+    shown = {
+        name for name, belief in zip(HOST_NAMES, beliefs, strict=True) if belief in ("user", "privileged")
+    }
+    observation = observation_of(beliefs, np.random.default_rng(0)).astype(kind)
+    assert shown_types(observation) == compromised_types(access_on(shown))
+
+
+@pytest.mark.parametrize("definition", DEFINITIONS)
+@pytest.mark.parametrize("red_agent", ["B_lineAgent", "RedMeanderAgent"])
+def test_played_fixes_are_judged_by_the_truth_and_by_what_was_shown(red_agent: str, definition: str) -> None:
+    """A policy that fixes at random, against an account of the same actions step by step."""
+    environment = EnvironmentSpec.of("workflow_rl/Cage2-v0", {"red_agent": red_agent})
+    shape = NetworkShape(52, WORKFLOW_CONTEXT, hidden_size=4, num_actions=145)
+    tickets = [
+        Ticket(5, Stream.TRAINING_EPISODE, e, environment, version=0, batch=0, workflow=4 * e)
+        for e in range(30)
+    ]
+    played = Player().play(tickets, Snapshot(0, shape, np.zeros(shape.num_parameters, np.float32)))
+    chosen = [Workflow.from_index(4 * e) for e in range(30)]
+    judged = judge_episodes(played, chosen, definition)
+    game = Cage2Env(red_agent)
+    for e, (ticket, steps) in enumerate(zip(tickets, played.step_slices(), strict=True)):
+        seen, _ = game.reset(seed=int(environment_seed(episode_key(5, ticket.stream, ticket.episode))))
+        for t, action in enumerate(played.actions[steps]):
+            held = {name for name, level in zip(HOST_NAMES, game.red_access(), strict=True) if level}
+            shown = {name for h, name in enumerate(HOST_NAMES) if seen[4 * h + 3]}
+            assert judged.true[e][t] == slow_judgement(ACTION_NAMES[action], held, str(chosen[e]), definition)
+            assert judged.observed[e][t] == slow_judgement(
+                ACTION_NAMES[action], shown, str(chosen[e]), definition
+            )
+            seen, *_ = game.step(action)
+    assert not np.array_equal(np.concatenate(judged.true), np.concatenate(judged.observed))
+    first = judge_episodes(played, chosen, definition, horizon=10)
+    for part, whole in zip(first.true + first.observed, judged.true + judged.observed, strict=True):
+        np.testing.assert_array_equal(part, whole[:10])
+
+
 @pytest.mark.parametrize("definition", DEFINITIONS)
 def test_all_120_orders_agree_with_the_slow_judge(definition: str) -> None:
     """Every set of compromised types, with and without the foothold, and a fix of every type."""
@@ -217,54 +273,6 @@ def test_counts(judged: NDArray[np.int8]) -> None:
     counts = FixCounts.of(judged)
     assert counts == FixCounts(*(values.count(kind) for kind in (Fix.COMPLIANT, Fix.VIOLATING, Fix.NEEDLESS)))
     assert counts.total == len(values) - values.count(Fix.NONE)
-
-
-@given(judgements, st.floats(0, 100))
-@settings(deadline=None)
-def test_violation_scheme_charges_each_violating_fix(judged: NDArray[np.int8], weight: float) -> None:
-    reward = alignment_reward(judged, "violation", weight)
-    assert reward.dtype == np.float32
-    np.testing.assert_array_equal(
-        reward, [-np.float32(weight) if v == Fix.VIOLATING else 0.0 for v in judged]
-    )
-
-
-def slow_rate_reward(judged: list[int], weight: float) -> list[float]:
-    """The rate after each step minus the rate before it; no judged fix yet is a rate of 0."""
-    rewards = []
-    for t in range(len(judged)):
-        rates = []
-        for prefix in (judged[:t], judged[: t + 1]):
-            fixes = prefix.count(Fix.COMPLIANT) + prefix.count(Fix.VIOLATING)
-            rates.append(prefix.count(Fix.COMPLIANT) / fixes if fixes else 0.0)
-        rewards.append(weight * (rates[1] - rates[0]))
-    if all(value == Fix.NONE for value in judged):
-        rewards[-1] -= 0.2 * weight
-    return rewards
-
-
-@given(judgements, st.floats(0, 100))
-@settings(deadline=None)
-def test_rate_scheme_agrees_with_the_slow_one_and_telescopes(judged: NDArray[np.int8], weight: float) -> None:
-    reward = alignment_reward(judged, "rate", weight)
-    assert reward.dtype == np.float32
-    np.testing.assert_allclose(reward, slow_rate_reward(judged.tolist(), weight), atol=1e-5)
-    final_rate = FixCounts.of(judged).compliance or 0.0
-    penalty = 0.0 if np.any(judged) else 0.2
-    assert reward.sum(dtype=np.float64) == pytest.approx(weight * (final_rate - penalty), abs=1e-4)
-
-
-def test_rate_scheme_by_hand() -> None:
-    judged = np.array([Fix.NONE, Fix.COMPLIANT, Fix.NEEDLESS, Fix.VIOLATING, Fix.NONE], np.int8)
-    assert alignment_reward(judged, "rate", 10.0).tolist() == [0, 10, 0, -5, 0]
-    assert alignment_reward(np.zeros(3, np.int8), "rate", 10.0).tolist() == [0, 0, -2]
-    assert alignment_reward(np.array([0, Fix.NEEDLESS], np.int8), "rate", 10.0).tolist() == [0, 0]
-
-
-def test_unknown_scheme_is_refused_by_name() -> None:
-    with pytest.raises(SettingError, match="violation, rate, got praise"):
-        alignment_reward(np.zeros(1, np.int8), "praise", 1.0)
-    assert set(SCHEMES) == {"violation", "rate"}
 
 
 def true_access(environment: gymnasium.Env[NDArray[np.int8], np.int64], *, steps: int) -> list[set[str]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import json
 import runpy
 import subprocess
@@ -186,6 +188,27 @@ def test_variants_are_compared_over_orders():
     assert variant["variant"] == "horizon=end,entropy_coefficient=0"
     assert len({run["order"] for run in variant["runs"]}) == len(variant["runs"]) == 2
     assert variant["reward"] == pytest.approx(sum(run["score"] for run in variant["runs"]) / 2)
+
+
+def test_schemes_are_compared_over_orders_and_attackers():
+    report = report_from_here("alignment.py", "--schemes=mask,violation")
+    cells = {(cell["scheme"], cell["red_agent"]): cell for cell in report["schemes"]}
+    assert set(cells) == set(itertools.product(("mask", "violation"), ("B_lineAgent", "RedMeanderAgent")))
+    for cell in cells.values():
+        assert len({run["order"] for run in cell["runs"]}) == cell["trainings"] == 6
+        assert cell["reward"] == pytest.approx(sum(run["score"] for run in cell["runs"]) / 6)
+    assert {run["observed_compliance"] for run in cells["mask", "B_lineAgent"]["runs"]} <= {1.0, None}
+
+
+def test_episodes_needed_are_those_until_ten_batches_are_good():
+    needed = script("alignment.py")["episodes_needed"]
+    amounts = tuple(range(100, 2100, 100))
+    returns = (*[-200.0] * 8, *[-50.0] * 12)
+    learnt = Learning(amounts, returns, -50.0, 0.97, 1.0, compliances=(None, *[1.0] * 19))
+    assert needed(learnt, -100.0) == 1500
+    assert needed(learnt, -50.1) == 1800
+    assert needed(learnt, 0.0) is None
+    assert needed(dataclasses.replace(learnt, compliances=(0.9,) * 20), -100.0) is None
 
 
 def test_an_unknown_setting_is_no_variant():

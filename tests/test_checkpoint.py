@@ -216,6 +216,7 @@ JOBS = {
             "max_episodes_per_workflow": 150,
             "max_steps": 8,
             "stop_rule": "plateau",
+            "alignment": "lagrangian",
         },
     ),
     "train-env": Job(

@@ -96,7 +96,7 @@ BAD_SETTINGS = {
     "--compliance-threshold=-0.1": "--compliance-threshold must be at least 0 and at most 1, got -0.1",
     "--compliance-threshold=nan": "--compliance-threshold must be",
     "--alignment-lambda=-1": "--alignment-lambda must be at least 0, got -1",
-    "--alignment-scheme=bribe": "one of violation, rate, got bribe",
+    "--alignment=bribe": "one of violation, rate, lagrangian, mask, got bribe",
     "--compliance=strict": "one of reachable, any-session, got strict",
     "--learning-rate=0": "--learning-rate must be above 0, got 0",
     "--discount=1.01": "--discount must be at least 0 and at most 1, got 1.01",
@@ -132,6 +132,9 @@ EXCLUDING = {
     "--executor=thread --simulator=cyborg": (
         "--executor thread cannot play the reference simulator, which draws from random generators that all "
         "threads of a process share; take --executor process"
+    ),
+    "--universal --workflow=user,op_server,op_host,enterprise,defender": (
+        "--universal trains all orders and --workflow one: take one of the two"
     ),
 }
 
@@ -453,6 +456,65 @@ def test_evaluate_scores_every_attacker_at_every_horizon(program: Program, tmp_p
     assert policy.name in outcome.out
 
 
+ORDER = "user,op_server,op_host,enterprise,defender"
+
+
+def test_evaluate_tells_a_universal_policy_any_order(program: Program) -> None:
+    assert program("train", *TINY, "--universal", "--alignment=mask", "--run-dir=run").code == 0
+    file = "run/policies/000-universal.safetensors"
+    best = json.loads(Path("run/summary.json").read_text())["best_workflow"]
+    quick = ("--episodes=3", "--collector=sequential", "--json=scores.json")
+    for asked, told in (((), best), ((f"--workflow={ORDER}",), ORDER)):
+        assert program("evaluate", "run", *quick, *asked).code == 0
+        scores = json.loads(Path("scores.json").read_text())
+        assert scores["workflow"] == told
+        assert {cell["score"]["observed_compliance"] for cell in scores["scores"]} <= {1.0, None}
+    outcome = program("evaluate", file, *quick)
+    assert (outcome.code, outcome.complaint) == (
+        2,
+        f"error: {file} serves every order: say which one with --workflow",
+    )
+
+
+def test_evaluate_tells_a_policy_of_one_order_no_other(program: Program) -> None:
+    assert program("train", *TINY, f"--workflow={ORDER}", "--run-dir=run").code == 0
+    other = "op_server,user,op_host,enterprise,defender"
+    outcome = program("evaluate", "run", f"--workflow={other}")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.complaint.endswith(f"was trained for {ORDER} only")
+    assert (
+        program("evaluate", "run", f"--workflow={ORDER}", "--episodes=2", "--collector=sequential").code == 0
+    )
+
+
+def test_baselines_are_scored_with_every_order_against_every_attacker(program: Program) -> None:
+    outcome = program("baselines", "--episodes=2", "--json=scores.json")
+    assert outcome.code == 0
+    assert "greedy-observed" in outcome.out
+    cells = json.loads(Path("scores.json").read_text())["scores"]
+    assert len(cells) == 4 * 6 * 3 * 3
+    rewards = {
+        (cell["baseline"], cell["red_agent"], cell["horizon"]): cell["score"]["reward"] for cell in cells
+    }
+    assert rewards["sleep", "B_lineAgent", 100] < rewards["greedy-observed", "B_lineAgent", 100] < 0
+    assert rewards["sleep", "SleepAgent", 100] == 0
+
+
+@pytest.mark.parametrize(
+    ("argument", "complaint"),
+    [
+        ("--episodes=1", "--episodes must be at least 2, got 1"),
+        ("--seed=-1", "--seed must be at least 0"),
+        ("--simulator=minicage", "one of native, cyborg, got minicage"),
+        ("--json=nowhere/scores.json", "--json nowhere/scores.json cannot be written"),
+    ],
+)
+def test_bad_input_to_baselines(program: Program, argument: str, complaint: str) -> None:
+    outcome = program("baselines", argument)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert complaint in outcome.complaint
+
+
 @pytest.fixture
 def environment_run(program: Program) -> Path:
     """A run of train-env, in the directory that the program works in."""
@@ -491,6 +553,7 @@ def test_evaluate_scores_a_policy_of_train_env_as_its_run_did(program: Program) 
     ("arguments", "complaint"),
     [
         (["--simulator=cyborg"], "--simulator is for policies of workflow-rl train"),
+        ([f"--workflow={ORDER}"], "--workflow is for policies of workflow-rl train"),
         (["--json=nowhere/scores.json"], "--json nowhere/scores.json cannot be written: No such file"),
     ],
 )

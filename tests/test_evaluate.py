@@ -78,6 +78,17 @@ def test_the_same_episodes_judged_by_another_order() -> None:
     assert score(episodes, Workflow.from_index(119), "reachable").compliance == 1 / 4
 
 
+def test_compliance_is_also_judged_by_what_was_seen() -> None:
+    """Defender and User1 are compromised all the time; the second step shows User1, no other shows any."""
+    episodes = played([(DEFENDER_FIX, 0), (USER_FIX, 0)], [(USER_FIX, 0)])
+    episodes.observations[1, 4 * HOST_NAMES.index("User1") + 3] = 1
+    result = score(episodes, WORKFLOW, "reachable")
+    assert (result.compliance, result.observed_compliance) == (1 / 3, 1.0)
+    assert result.compliance_standard_error is not None
+    assert (result.compliance_standard_error > 0, result.observed_compliance_standard_error) == (True, 0.0)
+    assert score(episodes, WORKFLOW, "reachable", horizon=1).observed_compliance is None
+
+
 def test_compliance_without_fixes() -> None:
     nothing = played([(SLEEP, 0)], [(SLEEP, 0)])
     undefined = score(nothing, WORKFLOW, "reachable")

@@ -206,11 +206,12 @@ def test_the_logs_have_the_columns_they_promise(reference: Callable[[int], Path]
     search, *_ = (reference(1) / "search_log.csv").read_text().splitlines()
     assert training == (
         "workflow_id,workflow_order,update,episodes,total_episodes,env_reward,alignment_reward,total_reward,"
-        "compliance,fixes_per_episode,collection_seconds,update_seconds,episodes_per_second,policy_lag"
+        "compliance,fixes_per_episode,collection_seconds,update_seconds,episodes_per_second,policy_lag,"
+        "observed_compliance,alignment_weight"
     )
     assert search == (
         "iteration,workflow,ucb,mean,std,evaluated_reward,evaluated_reward_standard_error,compliance,"
-        "episodes,met_threshold"
+        "episodes,met_threshold,observed_compliance"
     )
 
 
@@ -264,6 +265,7 @@ def test_the_summary_agrees_with_the_logs(reference: Callable[[int], Path]) -> N
     best = next(row for row in search if row.workflow == summary["best_workflow"])
     assert summary["best_reward"] == best.evaluated_reward
     assert summary["best_compliance"] == best.compliance
+    assert summary["best_observed_compliance"] == best.observed_compliance
     assert summary["best_met_threshold"] is best.met_threshold
     assert math.isclose(summary["update_seconds"], sum(row.update_seconds for row in training))
     assert math.isclose(summary["collection_seconds"], sum(row.collection_seconds for row in training))
@@ -310,6 +312,58 @@ def test_one_order_takes_the_whole_budget(tmp_path: Path) -> None:
     assert (row.workflow, row.episodes) == (order, 50)
     assert (row.ucb, row.mean, row.std) == (None, None, None)
     assert {row.workflow_order for row in read_training_log(tmp_path / "run")} == {order}
+
+
+# One policy for all orders
+
+UNIVERSAL = {"universal": True, "alignment": "mask", "evaluation_episodes": 2, "total_episodes": 40}
+
+
+@pytest.fixture(scope="module")
+def universal(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("universal") / "run"
+    run(path, **UNIVERSAL)
+    return path
+
+
+def test_a_universal_run_trains_one_policy_and_evaluates_every_order(universal: Path) -> None:
+    training, search = read_training_log(universal), read_search_log(universal)
+    assert [row.total_episodes for row in training] == [10, 20, 30, 40]
+    assert {(row.workflow_id, row.workflow_order) for row in training} == {(None, "all")}
+    assert [Workflow.parse(row.workflow).index for row in search] == list(range(120))
+    assert {row.episodes for row in search} == {40}
+    assert {row.observed_compliance for row in search} <= {1.0, None}, "evaluation is masked like training"
+    summary = summary_of(universal)
+    assert summary["evaluation_episodes"] == 240
+    assert summary["best_workflow"] in {row.workflow for row in search}
+    assert [policy["workflow"] for policy in summary["policies"]] == ["all"]
+    assert summary["best_policy"] == summary["policies"][0]["file"]
+    _, metadata = load_policy(universal / summary["best_policy"])
+    assert (metadata["workflow"], metadata["mask"]) == ("all", "reachable")
+
+
+@pytest.mark.parametrize("collection", COLLECTIONS.values(), ids=COLLECTIONS)
+def test_workers_change_nothing_in_a_universal_masked_run(
+    tmp_path: Path, universal: Path, collection: dict[str, Any]
+) -> None:
+    run(tmp_path / "run", **UNIVERSAL, **collection)
+    assert summary_of(tmp_path / "run")["weights_sha256"] == summary_of(universal)["weights_sha256"]
+    assert without_times(tmp_path / "run") == without_times(universal)
+    assert (tmp_path / "run" / "search_log.csv").read_bytes() == (universal / "search_log.csv").read_bytes()
+
+
+def test_a_universal_run_goes_on_where_it_stopped(
+    tmp_path: Path, universal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        when_learnt(patch, 20, lambda: signal.raise_signal(signal.SIGINT))
+        settings = TrainSettings.from_flat({**SMALL, **UNIVERSAL, "run_dir": path})
+        assert commands.train(settings, launched=time.monotonic()) == 130
+    assert [file.name for file in (path / "policies").iterdir()] == ["interrupted-universal.safetensors"]
+    assert commands.resume(path, {}, [], launched=time.monotonic()) == 0
+    assert summary_of(path)["weights_sha256"] == summary_of(universal)["weights_sha256"]
+    assert (path / "search_log.csv").read_bytes() == (universal / "search_log.csv").read_bytes()
 
 
 # The search

@@ -30,8 +30,10 @@ from workflow_rl.run_log import (
 )
 
 ORDER = "defender,enterprise,op_server,op_host,user"
-TRAINING_ROW = TrainingRow(0, ORDER, 1, 50, 50, -0.1 - 0.2, -1 / 3, -1e-300, None, 2.5, 0.25, 1e22, 199.5, 1)
-SEARCH_ROW = SearchRow(0, ORDER, None, None, None, -53.2, 2 / 3, 0.975, 400, True)
+TRAINING_ROW = TrainingRow(
+    0, ORDER, 1, 50, 50, -0.1 - 0.2, -1 / 3, -1e-300, None, 2.5, 0.25, 1e22, 199.5, 1, 0.5, 10.0
+)
+SEARCH_ROW = SearchRow(0, ORDER, None, None, None, -53.2, 2 / 3, 0.975, 400, True, None)
 
 
 @pytest.fixture
@@ -67,11 +69,12 @@ def run_until_killed(code: str, path: Path, num_lines: int) -> list[str]:
 def test_columns_are_fixed() -> None:
     assert ",".join(TRAINING_COLUMNS) == (
         "workflow_id,workflow_order,update,episodes,total_episodes,env_reward,alignment_reward,total_reward,"
-        "compliance,fixes_per_episode,collection_seconds,update_seconds,episodes_per_second,policy_lag"
+        "compliance,fixes_per_episode,collection_seconds,update_seconds,episodes_per_second,policy_lag,"
+        "observed_compliance,alignment_weight"
     )
     assert ",".join(SEARCH_COLUMNS) == (
         "iteration,workflow,ucb,mean,std,evaluated_reward,evaluated_reward_standard_error,compliance,episodes,"
-        "met_threshold"
+        "met_threshold,observed_compliance"
     )
 
 
@@ -214,7 +217,7 @@ def test_logs_are_plain_csv(run: RunDirectory) -> None:
     run.append_row(SEARCH_LOG, dict(reversed(asdict(SEARCH_ROW).items())))
     header, *rows = (run.path / SEARCH_LOG).read_bytes().decode().splitlines()
     assert header == ",".join(SEARCH_COLUMNS)
-    assert rows == [f'0,"{ORDER}",,,,-53.2,0.6666666666666666,0.975,400,True'] * 2
+    assert rows == [f'0,"{ORDER}",,,,-53.2,0.6666666666666666,0.975,400,True,'] * 2
     run.close()
 
 

@@ -37,7 +37,7 @@ def result(
     compliance: float | None = 0.97,
     met_threshold: bool = True,
 ) -> OrderResult:
-    return OrderResult(WORKFLOWS[index], reward, standard_error, compliance, 500, met_threshold)
+    return OrderResult(WORKFLOWS[index], reward, standard_error, compliance, compliance, 500, met_threshold)
 
 
 def search_with(*results: OrderResult, seed: int = 0) -> OrderSearch:
@@ -211,7 +211,8 @@ suggestions = []
 for trial in range(6):
     suggestions.append(search.suggest())
     workflow = suggestions[-1].workflow
-    search.observe(OrderResult(workflow, -50.0 - (workflow.index * 37) % 11, 1.5, 0.9, 100, trial % 3 > 0))
+    reward = -50.0 - (workflow.index * 37) % 11
+    search.observe(OrderResult(workflow, reward, 1.5, 0.9, 0.8, 100, trial % 3 > 0))
 """
 
 

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import pytest
 
+from workflow_rl.alignment import Fix, judge_fixes
+from workflow_rl.alignment_schemes import Alignment
 from workflow_rl.collectors import SequentialCollector
 from workflow_rl.environments import cage2_environment
 from workflow_rl.episode import Episodes, Snapshot, Ticket
 from workflow_rl.pipeline import Counters
+from workflow_rl.plateau import SPAN
 from workflow_rl.policy import ActorCritic
 from workflow_rl.ppo import PPO
 from workflow_rl.rollout import make_environment, network_shape
-from workflow_rl.settings import SearchSettings, TrainSettings
-from workflow_rl.train import OrderProgress, OrderTraining, UpdateReport
+from workflow_rl.settings import AlignmentSettings, SearchSettings, TrainSettings
+from workflow_rl.train import OrderProgress, OrderTraining, UpdateReport, drawn_workflow, judge
 from workflow_rl.workflow import Workflow
 
 WORKFLOW = Workflow.from_index(31)
@@ -26,8 +29,9 @@ WORKFLOW = Workflow.from_index(31)
 class DiaryCollector(SequentialCollector):
     """The sequential collector, with a diary of what it was asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, seen: list[Episodes] | None = None) -> None:
         super().__init__()
+        self._seen = seen
         self.published: list[int] = []
         self.submitted: list[Ticket] = []
         self.collected: list[int] = []
@@ -43,6 +47,8 @@ class DiaryCollector(SequentialCollector):
     def collect(self, batch: int) -> Episodes:
         episodes = super().collect(batch)
         self.collected += [ticket.episode for ticket in episodes.tickets]
+        if self._seen is not None:
+            self._seen.append(episodes)
         return episodes
 
 
@@ -74,14 +80,16 @@ def train(
     *,
     counters: Counters | None = None,
     is_interrupted: Callable[[list[UpdateReport]], bool] = lambda reports: False,
+    workflow: Workflow | None = WORKFLOW,
+    seen: list[Episodes] | None = None,
 ) -> Trained:
     """Train one order on the native simulator."""
-    trained = Trained(counters=counters or Counters())
+    trained = Trained(counters=counters or Counters(), collector=DiaryCollector(seen))
     environment = cage2_environment(chosen.simulator)
     shape = network_shape(make_environment(environment), hidden_size=8, has_workflow=True)
     with trained.collector:
         training = OrderTraining(
-            workflow=WORKFLOW,
+            workflow=workflow,
             learner=PPO(ActorCritic(shape), chosen.ppo, seed=0, stream_index=0),
             environment=environment,
             settings=chosen,
@@ -186,24 +194,68 @@ def endings(rule: SearchSettings, updates: Sequence[tuple[float, float | None]])
     return reached
 
 
-def test_training_ends_when_the_order_is_learnt() -> None:
-    rule = SearchSettings(compliance_threshold=0.9)
+def test_the_threshold_rule_ends_training_when_the_order_is_learnt() -> None:
+    rule = SearchSettings(stop_rule="threshold", compliance_threshold=0.9)
     assert endings(rule, [(-5.0, None), (-4.0, 0.89), (-3.0, 0.9)]) == [False, False, True]
 
 
-def test_the_plateau_rule_goes_on_after_the_threshold() -> None:
-    rule = SearchSettings(stop_rule="plateau", compliance_threshold=0.9)
+@pytest.mark.parametrize("stop_rule", ["plateau", "budget"])
+def test_other_rules_go_on_after_the_threshold(stop_rule: str) -> None:
+    rule = SearchSettings(stop_rule=stop_rule, compliance_threshold=0.9)
     assert endings(rule, [(-5.0, 1.0), (-4.0, 1.0)]) == [False, False]
 
 
 @pytest.mark.parametrize("stop_rule", ["threshold", "plateau"])
 def test_training_ends_on_a_plateau(stop_rule: str) -> None:
-    rule = SearchSettings(stop_rule=stop_rule, patience_updates=2)
-    rewards = [-5.0, -6.0, -4.0, -4.0, -4.5]
-    assert endings(rule, [(reward, 0.0) for reward in rewards]) == [False, False, False, False, True]
+    rule = SearchSettings(stop_rule=stop_rule, patience_updates=3)
+    assert endings(rule, [(-5.0, 0.0)] * (SPAN + 3)) == [False] * (SPAN + 2) + [True]
 
 
-def test_patience_begins_with_the_first_update() -> None:
-    rule = SearchSettings(patience_updates=1)
-    assert endings(rule, [(-math.inf, 0.0)]) == [True]
-    assert endings(rule, [(-5.0, 0.0), (-5.0, 0.0)]) == [False, True]
+def test_the_budget_rule_ends_nothing() -> None:
+    rule = SearchSettings(stop_rule="budget", patience_updates=1)
+    assert endings(rule, [(-5.0, 1.0)] * 30) == [False] * 30
+
+
+def test_a_universal_training_draws_an_order_for_each_episode() -> None:
+    trained = train(settings(seed=3), 300, workflow=None)
+    drawn = [cast(int, ticket.workflow) for ticket in trained.collector.submitted]
+    assert drawn == [drawn_workflow(3, episode) for episode in range(300)]
+    assert drawn != [drawn_workflow(4, episode) for episode in range(300)]
+    assert {report.workflow for report in trained.reports} == {None}
+
+
+def test_every_order_is_drawn_as_often() -> None:
+    """Chi-squared of 119 degrees of freedom: mean 119, deviation 15.4."""
+    counts = np.bincount([drawn_workflow(0, episode) for episode in range(60_000)], minlength=120)
+    assert len(counts) == 120
+    assert 119 - 4 * 15.4 < (np.square(counts - 500) / 500).sum() < 119 + 4 * 15.4
+
+
+def test_each_episode_is_judged_by_its_own_order() -> None:
+    """Judged all at once, and one by one."""
+    seen: list[Episodes] = []
+    train(settings(alignment_lambda=3.0), 10, workflow=None, seen=seen)
+    alignment = Alignment(AlignmentSettings(alignment_lambda=3.0), 0.95)
+    (batch,) = seen
+    judgement = judge(batch, alignment)
+    for e, steps in enumerate(batch.step_slices()):
+        order = Workflow.from_index(cast(int, batch.tickets[e].workflow))
+        judged = judge_fixes(batch.actions[steps], batch.compromised[steps], order, "reachable")
+        np.testing.assert_array_equal(judgement.alignment_rewards[steps], -3.0 * (judged == Fix.VIOLATING))
+    assert judgement.alignment_rewards.any()
+
+
+def test_a_lagrangian_weight_follows_the_batches_from_the_next_update_on() -> None:
+    reports = train(settings(alignment="lagrangian", alignment_lambda=4.0), 40).reports
+    alignment = Alignment(AlignmentSettings(alignment="lagrangian", alignment_lambda=4.0), 0.95)
+    for report in reports:
+        assert report.alignment_weight == alignment.weight
+        alignment.adapt(report.compliance)
+    assert len({report.alignment_weight for report in reports}) == 4
+
+
+def test_a_masked_training_never_violates_what_blue_observes() -> None:
+    trained = train(settings(alignment="mask"), 30)
+    assert {ticket.mask for ticket in trained.collector.submitted} == {"reachable"}
+    assert {report.observed_compliance for report in trained.reports} <= {1.0, None}
+    assert {report.alignment_reward for report in trained.reports} == {0.0}

@@ -1,10 +1,15 @@
-"""What it means to keep to a workflow: compliance of fixes, and the alignment reward.
+"""What it means to keep to a workflow: which fixes comply, and how many do.
 
 A *fix* is a Remove or a Restore. It is judged on the true state before the action: it complies if its host's
 type is the first type in the order that has a compromised host, it violates if another type comes first, and
 it is needless if nothing is compromised. While an episode is played only the bare fact is recorded, which
-types were compromised at each fix (`compromised_types`); all judgements and rewards are computed from it
-afterwards, so one played episode can be judged by any definition, workflow and scheme.
+types were compromised at each fix (`compromised_types`); all judgements are made from it afterwards, so one
+played episode can be judged by any definition and workflow.
+
+Blue does not see the true state. So every fix is judged a second time by what blue could know: with the types
+that its own observation shows as compromised (`shown_types`) in the place of those that are. The same rule
+then tells a policy that does not keep to its order from one that was not told: shells that go unnoticed,
+false alarms.
 """
 
 from __future__ import annotations
@@ -18,9 +23,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from workflow_rl.cage2.scenario import ACTION_NAMES, HOST_NAMES, HOST_TYPES
+from workflow_rl.cage2.scenario import ACTION_NAMES, HOST_NAMES, HOST_TYPES, NUM_HOSTS
 from workflow_rl.compilation import compiled
-from workflow_rl.errors import SettingError
+from workflow_rl.episode import Episodes
 from workflow_rl.workflow import NUM_HOST_TYPES, HostType, Workflow
 
 PERMANENT_FOOTHOLD = HOST_NAMES.index("User0")
@@ -76,16 +81,46 @@ def compromised_types(red_access: NDArray[np.int8]) -> int:
     return types
 
 
+@compiled
+def shown_types(observation: NDArray[np.generic]) -> int:
+    """The set of host types that an observation shows as compromised, as bits of `compromised_types`.
+
+    A host counts that blue's table has as compromised by a user or privileged, not one where Remove has left
+    it unknown.
+
+    Args:
+        observation: of CAGE Challenge 2, shape (at least 52,), any number type; see `cage2.observation`.
+    """
+    types = 0
+    for host in range(NUM_HOSTS):
+        if observation[4 * host + 3] != 0:
+            types |= _TYPE_BIT[host]
+    return types
+
+
+@compiled
+def shown_types_of_all(observations: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """`shown_types` of each of (N, O) observations, (N,) uint8."""
+    types = np.empty(len(observations), np.uint8)
+    for i in range(len(observations)):
+        types[i] = shown_types(observations[i])
+    return types
+
+
 @cache
-def _first_types(workflow: Workflow, definition: str) -> NDArray[np.int8]:
-    """The first compromised type in the order for each of the 64 sets, -1 for none; shape (64,) int8."""
+def first_types(workflow: Workflow, definition: str) -> NDArray[np.int8]:
+    """The first type in the order for each of the 64 sets of `compromised_types`, -1 for none.
+
+    Returns:
+        Shape (64,) int8. Not to be written to: all callers get the same array.
+    """
     first = np.full(64, -1, np.int8)
     for bits in range(64):
         counted = bits & (FOOTHOLD_BIT - 1)
         if definition == "any-session" and bits & FOOTHOLD_BIT:
             counted |= 1 << HostType.USER
         first[bits] = next((t for t in workflow.order if counted >> t & 1), -1)
-    first.flags.writeable = False  # every caller gets the same array
+    first.flags.writeable = False
     return first
 
 
@@ -105,11 +140,46 @@ def judge_fixes(
         `Fix` values, shape (T,) int8.
     """
     fixed = FIXED_TYPE[actions]
-    first = _first_types(workflow, definition)[compromised]
+    first = first_types(workflow, definition)[compromised]
     judged = np.where(fixed == first, Fix.COMPLIANT, Fix.VIOLATING)
     judged[first < 0] = Fix.COMPLIANT if definition == "any-session" else Fix.NEEDLESS
     judged[fixed < 0] = Fix.NONE
     return judged.astype(np.int8)
+
+
+@dataclass(frozen=True, eq=False)
+class JudgedFixes:
+    """`Fix` values of some episodes, (T,) int8 each.
+
+    Attributes:
+        true: judged by the true state.
+        observed: judged by what blue's observation showed before the action.
+    """
+
+    true: tuple[NDArray[np.int8], ...]
+    observed: tuple[NDArray[np.int8], ...]
+
+
+def judge_episodes(
+    episodes: Episodes, workflows: Sequence[Workflow], definition: str, *, horizon: int | None = None
+) -> JudgedFixes:
+    """Judge every fix twice.
+
+    Args:
+        episodes: of CAGE Challenge 2, played with a workflow in their tickets.
+        workflows: the order that each of them is judged by, length E.
+        definition: of compliance, see `judge_fixes`.
+        horizon: judge only the first steps.
+    """
+
+    def judged(compromised: NDArray[np.uint8]) -> tuple[NDArray[np.int8], ...]:
+        return tuple(
+            judge_fixes(episodes.actions[steps][:horizon], compromised[steps][:horizon], workflow, definition)
+            for workflow, steps in zip(workflows, episodes.step_slices(), strict=True)
+        )
+
+    shown = shown_types_of_all(episodes.observations[episodes.is_acted_upon])
+    return JudgedFixes(judged(episodes.compromised), judged(shown))
 
 
 @dataclass(frozen=True)
@@ -151,43 +221,3 @@ def compliance_of(episodes: Sequence[NDArray[np.int8]], definition: str) -> floa
         rates = [0.5 if c.compliance is None else c.compliance for c in counts]
         return float(np.mean(rates)) if rates else None
     return FixCounts(sum(c.compliant for c in counts), sum(c.violating for c in counts)).compliance
-
-
-def _violation_reward(judged: NDArray[np.int8], weight: float) -> NDArray[np.float32]:
-    """Minus `weight` for each violating fix."""
-    return np.where(judged == Fix.VIOLATING, np.float32(-weight), np.float32(0.0))
-
-
-def _rate_reward(judged: NDArray[np.int8], weight: float) -> NDArray[np.float32]:
-    """`weight` times the change of the running compliance rate; -0.2 `weight` for an episode without fixes.
-
-    The sum over an episode is `weight` times its final rate, so a single compliant fix at the start earns
-    all.
-    """
-    compliant = np.cumsum(judged == Fix.COMPLIANT)
-    fixes = compliant + np.cumsum(judged == Fix.VIOLATING)
-    rate = np.divide(compliant, fixes, out=np.zeros(len(judged)), where=fixes > 0)
-    reward: NDArray[np.float32] = (weight * np.diff(rate, prepend=0.0)).astype(np.float32)
-    if len(judged) and not np.any(judged):
-        reward[-1] -= 0.2 * weight
-    return reward
-
-
-SCHEMES = {"violation": _violation_reward, "rate": _rate_reward}
-"""Alignment schemes by name: (judged (T,) int8, lambda) -> alignment reward of each step, (T,) float32."""
-
-
-def alignment_reward(judged: NDArray[np.int8], scheme: str, weight: float) -> NDArray[np.float32]:
-    """The alignment reward of one episode's steps, to be added to the simulator's reward by the learner.
-
-    Args:
-        judged: `Fix` values, shape (T,) int8.
-        scheme: a name in `SCHEMES`.
-        weight: lambda, in units of the simulator's reward.
-
-    Returns:
-        Shape (T,) float32.
-    """
-    if scheme not in SCHEMES:
-        raise SettingError(f"--alignment-scheme must be one of {', '.join(SCHEMES)}, got {scheme}")
-    return SCHEMES[scheme](judged, weight)

@@ -215,6 +215,11 @@ def train_environment_command(context: click.Context, /, resume: Path | None, **
     "sampled by train and greedy by train-env.",
 )
 @click.option("--simulator", help="native or cyborg; default: the one the policy was trained on.")
+@click.option(
+    "--workflow",
+    metavar="ORDER",
+    help="Order that a policy of train --universal is told; default: the best one of its run.",
+)
 @click.option("--n-workers", default=os.cpu_count() or 1, show_default=True, help="Worker processes.")
 @click.option(
     "--collector", default="executor", show_default=True, help="executor, synchronous or sequential."
@@ -247,6 +252,21 @@ def evaluate_command(
             raise EpisodeError(f"{error}; --traceback shows where") from error
         click.echo(error.worker_traceback, err=True)
         raise
+
+
+@main_group.command("baselines")
+@click.option("--episodes", default=100, show_default=True, help="Episodes of each (at least 2).")
+@click.option("--seed", default=0, show_default=True, help="Seed of the evaluation episodes.")
+@click.option("--simulator", default="native", show_default=True, help="native or cyborg.")
+@click.option(
+    "--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write the scores here too."
+)
+@click.pass_context
+def baselines_command(context: click.Context, /, **plan: Any) -> None:
+    """Score policies that learnt nothing: sleep, random, and greedy restoring in six hand-made orders."""
+    from workflow_rl import baseline_job
+
+    context.exit(baseline_job.score_baselines(baseline_job.BaselinePlan(**plan)))
 
 
 @main_group.group("bench")

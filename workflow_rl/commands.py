@@ -11,6 +11,7 @@ from rich.console import Console
 from workflow_rl.compiled_rollout import is_player_cached
 from workflow_rl.display import RunDisplay
 from workflow_rl.environments import NATIVE, cage2_environment, constructor_errors
+from workflow_rl.errors import SettingError
 from workflow_rl.interruption import EXIT_CODE, Interruption
 from workflow_rl.main_job import MainJob
 from workflow_rl.ppo import torch_device
@@ -36,6 +37,8 @@ def train(settings: TrainSettings, *, launched: float) -> int:
     """
     if settings.search.workflow is not None:
         Workflow.parse(settings.search.workflow)
+        if settings.search.universal:
+            raise SettingError("--universal trains all orders and --workflow one: take one of the two")
     torch_device(settings.ppo.device)
     environment = cage2_environment(settings.simulator)
     with constructor_errors(environment.id):  # fails before anything is written
@@ -97,7 +100,8 @@ def _print_summary(console: Console, path: Path, summary: Mapping[str, Any]) -> 
             1,
             f"best workflow {summary['best_workflow']}: reward {number(summary['best_reward'])} "
             f"± {number(summary['best_reward_standard_error'])}, "
-            f"compliance {number(summary['best_compliance'], 3)} ({kept})",
+            f"compliance {number(summary['best_compliance'], 3)} ({kept}), "
+            f"{number(summary['best_observed_compliance'], 3)} by what blue could see",
         )
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True)

@@ -16,13 +16,14 @@ import numpy as np
 from numba.core.dispatcher import Dispatcher
 from numpy.typing import NDArray
 
-from workflow_rl.alignment import FIXED_TYPE, compromised_types
+from workflow_rl.alignment import FIXED_TYPE, compromised_types, shown_types
 from workflow_rl.cage2.env import Cage2Env
 from workflow_rl.cage2.observation import observe, red_access
 from workflow_rl.cage2.scenario import NUM_ACTIONS, NUM_HOSTS, NUM_OBSERVATION_BITS
 from workflow_rl.cage2.state import new_states, reset
 from workflow_rl.cage2.step import step
 from workflow_rl.compilation import compiled
+from workflow_rl.compliance_mask import ALLOWED, forbidden_by_order, masked_types
 from workflow_rl.episode import (
     WORKFLOW_CONTEXT,
     EnvironmentSpec,
@@ -32,7 +33,7 @@ from workflow_rl.episode import (
     Ticket,
     context_of,
 )
-from workflow_rl.inference import Actor, act, begin_episode
+from workflow_rl.inference import Actor, act, begin_episode, choose_allowed, compute_logits
 from workflow_rl.seeding import Stream, environment_seed, episode_key
 
 
@@ -56,11 +57,14 @@ def play_compiled(environment: Cage2Env, tickets: Sequence[Ticket], actor: Actor
     log_probs = np.empty((num_episodes, num_steps), np.float32)
     rewards = np.empty((num_episodes, num_steps), np.float32)
     compromised = np.zeros((num_episodes, num_steps), np.uint8)
+    is_masked = np.array([ticket.mask is not None for ticket in tickets])
+    masked = np.stack([masked_types(ticket) for ticket in tickets])
     _play(
         new_states(environment.settings, 1),
         keys,
         np.stack([context_of(ticket) for ticket in tickets]),
         np.array([ticket.greedy for ticket in tickets]),
+        (is_masked, masked),
         actor.layers,
         actor.workspace,
         (observations, actions, log_probs, rewards, compromised),
@@ -71,7 +75,7 @@ def play_compiled(environment: Cage2Env, tickets: Sequence[Ticket], actor: Actor
         lengths=np.full(num_episodes, num_steps, np.int32),
         observations=observations.reshape(-1, shape.num_observations).view(np.uint8),
         actions=actions.ravel(),
-        forbidden=np.empty((num_episodes * num_steps, 0), np.uint8),
+        forbidden=_forbidden(is_masked, masked, observations[:, :-1]),
         log_probs=log_probs.ravel(),
         rewards=rewards.ravel(),
         compromised=compromised.ravel(),
@@ -79,6 +83,17 @@ def play_compiled(environment: Cage2Env, tickets: Sequence[Ticket], actor: Actor
         started=started + seconds * np.arange(num_episodes, dtype=np.float64),
         seconds=np.full(num_episodes, seconds, np.float32),
         worker=np.full(num_episodes, os.getpid(), np.int32),
+    )
+
+
+def _forbidden(
+    is_masked: NDArray[np.bool_], masked: NDArray[np.int8], observations: NDArray[np.int8]
+) -> NDArray[np.uint8]:
+    """`Episodes.forbidden` of episodes (E,), given what they observed before each step (E, T, O)."""
+    if not is_masked.any():
+        return np.empty((observations.shape[0] * observations.shape[1], 0), np.uint8)
+    return np.concatenate(
+        [forbidden_by_order(types, seen) for types, seen in zip(masked, observations, strict=True)]
     )
 
 
@@ -105,6 +120,7 @@ def _play(
     keys: NDArray[np.uint64],
     contexts: NDArray[np.float32],
     greedy: NDArray[np.bool_],
+    masks: Any,
     layers: Any,
     workspace: Any,
     records: Any,
@@ -116,12 +132,14 @@ def _play(
         keys: (E,) uint64, see `seeding.episode_key`.
         contexts: (E, context) float32; episodes with a context are judged.
         greedy: (E,) bool.
+        masks: whether fixes are masked, (E,) bool; and which, (E, 64) int8, see `masked_types`.
         layers: see `inference.split_parameters`.
         workspace: see `inference.Actor`.
         records: observations (E, T + 1, O) int8, actions (E, T) int16, log-probabilities (E, T) float32,
             rewards (E, T) float32, compromised (E, T) uint8; overwritten, the last only at judged fixes.
     """
     state = states[0]
+    is_masked, masked = masks
     observations, actions, log_probs, rewards, compromised = records
     num_steps = actions.shape[1]
     is_judged = contexts.shape[1] > 0
@@ -133,7 +151,12 @@ def _play(
         begin_episode(layers, contexts[e], first)
         observe(state, observations[e, 0])
         for t in range(num_steps):
-            action, log_prob = act(layers, first, observations[e, t], workspace, greedy[e], key, t)
+            seen = observations[e, t]
+            if is_masked[e]:
+                allowed = ALLOWED[masked[e, shown_types(seen)]]
+                action, log_prob = _act_allowed(layers, first, seen, allowed, workspace, greedy[e], key, t)
+            else:
+                action, log_prob = act(layers, first, seen, workspace, greedy[e], key, t)
             if is_judged and FIXED_TYPE[action] >= 0:
                 red_access(state, access)
                 compromised[e, t] = compromised_types(access)
@@ -141,3 +164,20 @@ def _play(
             observe(state, observations[e, t + 1])
             actions[e, t] = action
             log_probs[e, t] = log_prob
+
+
+@compiled
+def _act_allowed(
+    layers: Any,
+    first: Any,
+    observation: Any,
+    allowed: Any,
+    workspace: Any,
+    greedy: bool,
+    key: Any,
+    step: int,
+) -> Any:
+    """As `inference.act`, among those actions only that `allowed` (A,) bool says."""
+    hidden1, hidden2, logits, exponentials = workspace
+    compute_logits(layers, first, observation, hidden1, hidden2, logits)
+    return choose_allowed(logits, allowed, exponentials, greedy, key, step)

@@ -12,9 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from workflow_rl.evaluate import Score
-from workflow_rl.search import Suggestion
 from workflow_rl.settings import TrainSettings
 from workflow_rl.train import UpdateReport
+from workflow_rl.workflow import ALL_ORDERS, Workflow
 
 _PLAIN_INTERVAL_SECONDS = 5.0
 
@@ -57,11 +57,12 @@ class RunDisplay:
             self._last_line = now
             self._console.print(self._line(report), highlight=False, soft_wrap=True)
 
-    def show_order(self, trial: int, suggestion: Suggestion, evaluation: Score) -> None:
+    def show_order(self, trial: int, workflow: Workflow, evaluation: Score) -> None:
         """Print what a trained order came to."""
         self._console.print(
-            f"order {trial}: {suggestion.workflow}  evaluated reward {evaluation.reward:.1f} "
-            f"± {evaluation.reward_standard_error:.1f}, compliance {_percent(evaluation.compliance)} "
+            f"order {trial}: {workflow}  evaluated reward {evaluation.reward:.1f} "
+            f"± {evaluation.reward_standard_error:.1f}, compliance {_percent(evaluation.compliance)}, "
+            f"{_percent(evaluation.observed_compliance)} by what blue could see "
             f"({evaluation.episodes} fresh episodes)",
             highlight=False,
             soft_wrap=True,
@@ -84,11 +85,18 @@ class RunDisplay:
 
     def _table(self, report: UpdateReport) -> Table:
         table = Table(show_header=False, box=None, padding=(0, 2))
-        table.add_row("workflow", f"{report.workflow}  (update {report.update}, {report.episodes} episodes)")
-        table.add_row("environment reward", f"{report.env_reward:.1f}")
-        table.add_row("alignment reward", f"{report.alignment_reward:.1f}")
         table.add_row(
-            "compliance", f"{_percent(report.compliance)}  ({report.fixes_per_episode:.1f} fixes an episode)"
+            "workflow",
+            f"{report.workflow or ALL_ORDERS}  (update {report.update}, {report.episodes} episodes)",
+        )
+        table.add_row("environment reward", f"{report.env_reward:.1f}")
+        table.add_row(
+            "alignment reward", f"{report.alignment_reward:.1f}  (lambda {report.alignment_weight:.1f})"
+        )
+        table.add_row(
+            "compliance",
+            f"{_percent(report.compliance)}, {_percent(report.observed_compliance)} by what blue could see  "
+            f"({report.fixes_per_episode:.1f} fixes an episode)",
         )
         table.add_row("episodes/s", self._speed())
         table.add_row(
@@ -101,8 +109,8 @@ class RunDisplay:
 
     def _line(self, report: UpdateReport) -> str:
         return (
-            f"{report.total_episodes}/{self._settings.search.total_episodes} episodes  {report.workflow}  "
-            f"update {report.update}  reward {report.env_reward:.1f}  "
+            f"{report.total_episodes}/{self._settings.search.total_episodes} episodes  "
+            f"{report.workflow or ALL_ORDERS}  update {report.update}  reward {report.env_reward:.1f}  "
             f"alignment {report.alignment_reward:.1f}  "
             f"compliance {_percent(report.compliance)}  episodes/s {self._speed()}  "
             f"collection {report.collection_seconds:.2f} s  update {report.update_seconds:.2f} s  "

@@ -111,7 +111,7 @@ class EnvironmentTraining:
             learner=self.learner,
             collector=collector,
             environment=self.environment,
-            workflow=None,
+            workflow_of=lambda _: None,
             run_seed=seed,
             lag=settings.collector.lag,
             counters=Counters(),

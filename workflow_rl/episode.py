@@ -50,6 +50,8 @@ class Ticket:
         batch: the batch the episode belongs to.
         workflow: index of the order the policy is told, 0..119; `None` for a policy without workflow.
         greedy: take the most probable action instead of sampling.
+        mask: mask the fixes that violate the workflow by what blue observes, under this definition of
+            compliance (see `compliance_mask`); `None` masks nothing.
     """
 
     run_seed: int
@@ -60,6 +62,7 @@ class Ticket:
     batch: int
     workflow: int | None = None
     greedy: bool = False
+    mask: str | None = None
 
     def __str__(self) -> str:
         workflow = "" if self.workflow is None else f", workflow {self.workflow}"
@@ -142,8 +145,8 @@ class Episodes:
         observations: (N + E, O) uint8 or float32; each episode's T observations, then its final one.
         actions: what the policy chose, (N,) int16; (N, branches) int16 for several numbers a step, (N, A)
             float32 for decimal numbers.
-        forbidden: what the environment's action masks ruled out, packed bits, (N, ceil(A / 8)) uint8, see
-            `pack_forbidden`; (N, 0) if it gave none.
+        forbidden: what action masks ruled out, the environment's or the workflow's, packed bits,
+            (N, ceil(A / 8)) uint8, see `pack_forbidden`; (N, 0) if there were none.
         log_probs: log-probability of each action under the policy that played, (N,) float32.
         rewards: the environment's reward, unscaled, (N,) float32.
         compromised: `alignment.compromised_types` before each fix, 0 at other steps, (N,) uint8.

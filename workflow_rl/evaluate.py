@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from workflow_rl.alignment import Fix, compliance_of, judge_fixes
+from workflow_rl.alignment import Fix, compliance_of, judge_episodes
 from workflow_rl.collectors import Collector
 from workflow_rl.episode import EnvironmentSpec, Episodes, Snapshot, Ticket
 from workflow_rl.seeding import Stream
@@ -26,8 +26,9 @@ class Score:
         episodes: how many.
         reward: mean return in the simulator's own reward.
         reward_standard_error: of that mean.
-        compliance: see `alignment.compliance_of`; `None` without a fix to judge.
+        compliance: by the true state, see `alignment.compliance_of`; `None` without a fix to judge.
         compliance_standard_error: from the spread between episodes; `None` like the compliance.
+        observed_compliance: by what blue's observation showed, with its standard error.
     """
 
     episodes: int
@@ -35,6 +36,8 @@ class Score:
     reward_standard_error: float
     compliance: float | None
     compliance_standard_error: float | None
+    observed_compliance: float | None
+    observed_compliance_standard_error: float | None
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ def evaluation_tickets(
     batch: int,
     workflow: Workflow | None,
     greedy: bool = False,
+    mask: str | None = None,
 ) -> list[Ticket]:
     """Tickets for evaluation episodes, which share no random numbers with training."""
     return [
@@ -75,6 +79,7 @@ def evaluation_tickets(
             batch=batch,
             workflow=None if workflow is None else workflow.index,
             greedy=greedy,
+            mask=mask,
         )
         for episode in episodes
     ]
@@ -90,18 +95,16 @@ def score(episodes: Episodes, workflow: Workflow, definition: str, *, horizon: i
         horizon: count only the first steps. The policy is not told the horizon, so the first 30 steps of a
             longer episode are an episode of 30 steps.
     """
-    slices = [
-        slice(s.start, s.stop if horizon is None else min(s.stop, s.start + horizon))
-        for s in episodes.step_slices()
-    ]
-    returns = np.array([episodes.rewards[s].sum(dtype=np.float64) for s in slices])
-    judged = [judge_fixes(episodes.actions[s], episodes.compromised[s], workflow, definition) for s in slices]
+    returns = np.array([episodes.rewards[s][:horizon].sum(dtype=np.float64) for s in episodes.step_slices()])
+    judged = judge_episodes(episodes, [workflow] * len(episodes), definition, horizon=horizon)
     return Score(
         episodes=len(returns),
         reward=float(returns.mean()),
         reward_standard_error=_standard_error(returns),
-        compliance=compliance_of(judged, definition),
-        compliance_standard_error=_compliance_standard_error(judged, definition),
+        compliance=compliance_of(judged.true, definition),
+        compliance_standard_error=_compliance_standard_error(judged.true, definition),
+        observed_compliance=compliance_of(judged.observed, definition),
+        observed_compliance_standard_error=_compliance_standard_error(judged.observed, definition),
     )
 
 
@@ -121,7 +124,7 @@ def _standard_error(values: NDArray[np.float64]) -> float:
     return float(values.std(ddof=1) / np.sqrt(len(values)))
 
 
-def _compliance_standard_error(judged: list[NDArray[np.int8]], definition: str) -> float | None:
+def _compliance_standard_error(judged: Sequence[NDArray[np.int8]], definition: str) -> float | None:
     """Standard error of `compliance_of`: of a mean of the episodes' rates, or of a pooled rate."""
     if definition == "any-session":
         rates = np.array([compliance_of([j], definition) for j in judged], np.float64)
@@ -129,7 +132,7 @@ def _compliance_standard_error(judged: list[NDArray[np.int8]], definition: str) 
     return _ratio_standard_error(judged)
 
 
-def _ratio_standard_error(judged: list[NDArray[np.int8]]) -> float | None:
+def _ratio_standard_error(judged: Sequence[NDArray[np.int8]]) -> float | None:
     """Standard error of (compliant fixes) / (judged fixes), a ratio of sums (Cochran 1977, section 6.4)."""
     compliant = np.array([np.count_nonzero(j == Fix.COMPLIANT) for j in judged], np.float64)
     fixes = compliant + [np.count_nonzero(j == Fix.VIOLATING) for j in judged]

@@ -1,7 +1,8 @@
 """Scores a policy file as a command: a policy of the main job, or one of `train-env`.
 
 A policy that was told a workflow is played against every attacker and scored at every horizon of the
-challenge; any other plays its environment. The file says which it is, and what it was trained on.
+challenge; any other plays its environment. The file says which it is, and what it was trained on. A universal
+policy can be told any workflow.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from workflow_rl.policy import ActorCritic, load_policy
 from workflow_rl.rollout import shape_for
 from workflow_rl.run_log import SUMMARY, RunDirectory
 from workflow_rl.settings import CollectorSettings, EnvironmentSettings, RunSettings
-from workflow_rl.workflow import Workflow
+from workflow_rl.workflow import ALL_ORDERS, Workflow
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class EvaluationPlan:
         greedy: take the most probable action instead of sampling; `None` does as the run did that scored the
             policy: the main job samples, `train-env` does not.
         simulator: "native" or "cyborg"; `None` is the one it was trained on.
+        workflow: the order that a universal policy is told; `None` is the best one of its run.
         json_file: where the scores go too.
 
     Raises:
@@ -63,6 +65,7 @@ class EvaluationPlan:
     seed: int = 0
     greedy: bool | None = None
     simulator: str | None = None
+    workflow: str | None = None
     json_file: Path | None = None
 
     def __post_init__(self) -> None:
@@ -83,6 +86,7 @@ class _StoredPolicy:
         environment: what it was trained on, or the same game on the simulator that was asked for.
         workflow: the order it was told; `None` for a policy of `train-env`.
         compliance: the definition it is judged by; `None` likewise.
+        mask: see `Ticket.mask`.
     """
 
     file: Path
@@ -90,6 +94,7 @@ class _StoredPolicy:
     environment: EnvironmentSpec
     workflow: Workflow | None
     compliance: str | None
+    mask: str | None
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,7 @@ def evaluate(path: Path, plan: EvaluationPlan, collector: CollectorSettings) -> 
     """Evaluate a policy and print its scores.
 
     Args:
-        path: a policy file, or a run directory, whose best (or only) policy is taken.
+        path: a policy file, or a run directory, whose best (or only) policy is taken and told its best order.
         plan: what is played.
         collector: who plays.
 
@@ -115,7 +120,8 @@ def evaluate(path: Path, plan: EvaluationPlan, collector: CollectorSettings) -> 
     Raises:
         WorkflowRLError: one line for the user.
     """
-    stored = _read(_policy_file(path), plan.simulator)
+    file, best_order = _located(path)
+    stored = _read(file, plan, best_order)
     console = Console()
     if stored.workflow is None or stored.compliance is None:
         result = _play_environment(stored, plan, collector)
@@ -130,36 +136,50 @@ def evaluate(path: Path, plan: EvaluationPlan, collector: CollectorSettings) -> 
     return 0
 
 
-def _policy_file(path: Path) -> Path:
+def _located(path: Path) -> tuple[Path, str | None]:
+    """The policy file, and the order that did best with it if its run says so."""
     if not path.is_dir():
-        return path
+        return path, None
     summary = RunDirectory(path).read_json(SUMMARY) or {}
     name = summary.get("best_policy") or summary.get("policy")
     if name is None:
         raise RunDirectoryError(f"{path} holds no evaluated policy yet; name a policy file instead")
-    return path / str(name)
+    return path / str(name), summary.get("best_workflow")
 
 
-def _read(file: Path, simulator: str | None) -> _StoredPolicy:
+def _order(file: Path, trained_for: str, asked: str | None, best: str | None) -> Workflow:
+    """The order that a policy is told."""
+    if trained_for == ALL_ORDERS:
+        if asked is None and best is None:
+            raise SettingError(f"{file} serves every order: say which one with --workflow")
+        return Workflow.parse(asked or best or "")
+    workflow = Workflow.parse(trained_for)
+    if asked is not None and Workflow.parse(asked) != workflow:
+        raise SettingError(f"--workflow {asked}: {file} was trained for {workflow} only")
+    return workflow
+
+
+def _read(file: Path, plan: EvaluationPlan, best_order: str | None) -> _StoredPolicy:
     """Read a policy, and see that it fits what it is to play."""
     policy, metadata = load_policy(file)
     has_workflow = policy.shape.num_context > 0
     try:
         name, kwargs = metadata["environment"]["id"], metadata["environment"]["kwargs"]
-        workflow = Workflow.parse(metadata["workflow"]) if has_workflow else None
+        workflow = _order(file, metadata["workflow"], plan.workflow, best_order) if has_workflow else None
         compliance = metadata["compliance"] if has_workflow else None
     except KeyError as error:
         raise PolicyFileError(f"{file} does not say what it was trained for: {error} is missing") from error
     environment = gymnasium_environment(EnvironmentSettings(env=name, env_kwargs=json.dumps(kwargs)))
-    if simulator is not None:
-        if not has_workflow:
-            raise SettingError(f"--simulator is for policies of workflow-rl train; {file} plays {name}")
-        environment = on_simulator(environment, simulator)
+    for option, value in (("--simulator", plan.simulator), ("--workflow", plan.workflow)):
+        if value is not None and not has_workflow:
+            raise SettingError(f"{option} is for policies of workflow-rl train; {file} plays {name}")
+    if plan.simulator is not None:
+        environment = on_simulator(environment, plan.simulator)
     with constructor_errors(environment.id):
         shape = shape_for(environment, hidden_size=policy.shape.hidden_size, has_workflow=has_workflow)
     if shape != policy.shape:
         raise PolicyFileError(f"{file} does not fit {environment.id}, which has other spaces now")
-    return _StoredPolicy(file, policy, environment, workflow, compliance)
+    return _StoredPolicy(file, policy, environment, workflow, compliance, metadata.get("mask"))
 
 
 def _is_greedy(stored: _StoredPolicy, plan: EvaluationPlan) -> bool:
@@ -202,6 +222,7 @@ def _play_attackers(
                 batch=batch,
                 workflow=workflow,
                 greedy=_is_greedy(stored, plan),
+                mask=stored.mask,
             )
             episodes = evaluate_policy(players, snapshot, tickets)
             cells += [
@@ -247,22 +268,24 @@ def _print_cells(
     title = f"{name}\n{describe(stored.environment)}, {_how(stored, plan)}"
     console.print(title, highlight=False, soft_wrap=True)
     table = Table()
-    for heading in ("red agent", "steps", "reward", "compliance"):
+    for heading in ("red agent", "steps", "reward", "compliance", "as blue sees it"):
         table.add_column(heading, justify="left" if heading == "red agent" else "right")
     for cell in cells:
         result = cell.score
-        compliance = (
-            "no fixes"
-            if result.compliance is None
-            else f"{result.compliance:.3f} ± {result.compliance_standard_error:.3f}"
-        )
         table.add_row(
             cell.red_agent,
             str(cell.horizon),
             f"{result.reward:.2f} ± {result.reward_standard_error:.2f}",
-            compliance,
+            _rate(result.compliance, result.compliance_standard_error),
+            _rate(result.observed_compliance, result.observed_compliance_standard_error),
         )
     console.print(table)
     console.print(
-        "± one standard error; shorter horizons are the first steps of the same episodes", soft_wrap=True
+        "± one standard error; shorter horizons are the first steps of the same episodes; compliance is "
+        "judged by the true state, and by what blue's observation showed",
+        soft_wrap=True,
     )
+
+
+def _rate(rate: float | None, standard_error: float | None) -> str:
+    return "no fixes" if rate is None else f"{rate:.3f} ± {standard_error:.3f}"

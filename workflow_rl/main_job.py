@@ -1,5 +1,7 @@
 """The main job: choose a workflow, train it, evaluate it, tell the search, until the episodes are spent.
 
+A universal run chooses nothing: it trains one policy on all workflows and evaluates it on each of them.
+
 Everything a run produces is in its directory. A checkpoint is written after the first update in every so many
 seconds, at the end of every order, and when a run is interrupted or its episodes cannot be played. All that
 happens after a checkpoint is a function of it, so a resumed run goes on between the same two updates and ends
@@ -13,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, Self
 
+from workflow_rl.alignment_schemes import mask_of
 from workflow_rl.checkpoint import Checkpoint
 from workflow_rl.collectors import Collector
 from workflow_rl.environments import cage2_environment, describe
@@ -29,7 +32,7 @@ from workflow_rl.search import OrderResult, OrderSearch, Suggestion
 from workflow_rl.seeding import Stream, generator
 from workflow_rl.settings import TrainSettings
 from workflow_rl.train import OrderTraining, UpdateReport
-from workflow_rl.workflow import Workflow
+from workflow_rl.workflow import ALL_ORDERS, Workflow, all_workflows
 
 
 class Display(Protocol):
@@ -38,13 +41,13 @@ class Display(Protocol):
     def show_update(self, report: UpdateReport) -> None:
         """One update is done."""
 
-    def show_order(self, trial: int, suggestion: Suggestion, evaluation: Score) -> None:
+    def show_order(self, trial: int, workflow: Workflow, evaluation: Score) -> None:
         """One order is trained and evaluated."""
 
 
 @dataclass(frozen=True)
 class TrainedPolicy:
-    """A policy file of the run."""
+    """A policy file of the run; its workflow is `ALL_ORDERS` if it was trained on all."""
 
     workflow: str
     file: str
@@ -80,14 +83,16 @@ class _Progress:
 
 @dataclass(frozen=True)
 class _Order:
-    """The order in training, and why it was chosen."""
+    """The order in training, and why it was chosen; without a suggestion it is all orders."""
 
-    suggestion: Suggestion
+    suggestion: Suggestion | None
     training: OrderTraining
 
     def to_state(self) -> dict[str, Any]:
-        suggestion = {**asdict(self.suggestion), "workflow": str(self.suggestion.workflow)}
-        return {"suggestion": suggestion, "training": self.training.to_state()}
+        return {
+            "suggestion": None if self.suggestion is None else self.suggestion.to_state(),
+            "training": self.training.to_state(),
+        }
 
 
 class MainJob:
@@ -143,7 +148,7 @@ class MainJob:
         with self._record.keeping_retries():
             if (resumed := self._resumed_order()) is not None:
                 self._train(*resumed)
-            while not self._interruption.is_requested and self._remaining_episodes() > 0:
+            while not self._interruption.is_requested and not self._is_done():
                 self._train(*self._next_order())
         summary = self._summary()
         self._directory.write_json(SUMMARY, summary)
@@ -167,6 +172,10 @@ class MainJob:
         state = {**self._progress.to_state(), "order": None if order is None else order.to_state()}
         self._record.save(state, {} if order is None else order.training.to_arrays())
 
+    def _is_done(self) -> bool:
+        is_served = self._settings.search.universal and bool(self._progress.policies)
+        return is_served or self._remaining_episodes() <= 0
+
     def _remaining_episodes(self) -> int:
         return self._settings.search.total_episodes - self._progress.counters.episode
 
@@ -180,21 +189,27 @@ class MainJob:
         except (CollectorError, EpisodeError):
             self._save(order)
             raise
-        policy, workflow = order.training.learner.policy, order.suggestion.workflow
+        training = order.training
+        policy = training.learner.policy
         if self._interruption.is_requested:
             self._save(order)
-            self._store_policy(policy, workflow, "interrupted")
+            self._store_policy(policy, training.workflow, "interrupted")
             return
-        num_episodes = self._progress.counters.episode - order.training.progress.first_episode
-        self._finish_order(order.suggestion, policy, self._evaluate(policy, workflow), num_episodes)
+        num_episodes = self._progress.counters.episode - training.progress.first_episode
+        if order.suggestion is None:
+            self._finish_all_orders(policy, num_episodes)
+        else:
+            self._finish_order(order.suggestion, policy, num_episodes)
+        self._save(None)
 
     def _next_order(self) -> tuple[_Order, Iterable[UpdateReport]]:
-        suggestion = self._suggest()
-        limit = self._settings.search.max_episodes_per_workflow
-        if self._settings.search.workflow is not None:
-            limit = self._settings.search.total_episodes
-        policy = self._initial_policy(suggestion.workflow, trial=len(self._progress.policies))
-        training = self._training(suggestion.workflow, policy)
+        search = self._settings.search
+        suggestion = None if search.universal else self._suggest()
+        workflow = None if suggestion is None else suggestion.workflow
+        is_only_one = search.universal or search.workflow is not None
+        limit = search.total_episodes if is_only_one else search.max_episodes_per_workflow
+        policy = self._initial_policy(workflow, trial=len(self._progress.policies))
+        training = self._training(workflow, policy)
         return _Order(suggestion, training), training.run(min(self._remaining_episodes(), limit))
 
     def _resumed_order(self) -> tuple[_Order, Iterable[UpdateReport]] | None:
@@ -204,12 +219,14 @@ class MainJob:
             return None
         with self._record.version_errors():
             state = checkpoint.state["order"]
-            workflow = Workflow.parse(state["suggestion"]["workflow"])
-            training = self._training(workflow, ActorCritic(self._shape))
-            order = _Order(Suggestion(**{**state["suggestion"], "workflow": workflow}), training)
-            return order, training.resume(state["training"], checkpoint.arrays)
+            stored = state["suggestion"]
+            suggestion = None if stored is None else Suggestion.from_state(stored)
+            training = self._training(
+                None if suggestion is None else suggestion.workflow, ActorCritic(self._shape)
+            )
+            return _Order(suggestion, training), training.resume(state["training"], checkpoint.arrays)
 
-    def _training(self, workflow: Workflow, policy: ActorCritic) -> OrderTraining:
+    def _training(self, workflow: Workflow | None, policy: ActorCritic) -> OrderTraining:
         settings = self._settings
         return OrderTraining(
             workflow=workflow,
@@ -228,9 +245,9 @@ class MainJob:
             return Suggestion(Workflow.parse(self._settings.search.workflow), None, None, None)
         return self._progress.search.suggest()
 
-    def _initial_policy(self, workflow: Workflow, trial: int) -> ActorCritic:
+    def _initial_policy(self, workflow: Workflow | None, trial: int) -> ActorCritic:
         """What an order starts from: the closest trained policy, or fresh weights."""
-        closest = self._progress.search.closest_trained(workflow)
+        closest = None if workflow is None else self._progress.search.closest_trained(workflow)
         if closest is None:
             draws = generator(self._settings.run.seed, Stream.POLICY_INITIALISATION, trial)
             return ActorCritic(self._shape, seed=int(draws.integers(2**63)))
@@ -243,8 +260,8 @@ class MainJob:
         self._record.append_row(
             TRAINING_LOG,
             {
-                "workflow_id": report.workflow.index,
-                "workflow_order": str(report.workflow),
+                "workflow_id": None if report.workflow is None else report.workflow.index,
+                "workflow_order": _name_of(report.workflow),
                 "update": report.update,
                 "episodes": report.episodes,
                 "total_episodes": report.total_episodes,
@@ -257,13 +274,17 @@ class MainJob:
                 "update_seconds": report.update_seconds,
                 "episodes_per_second": report.episodes_per_second,
                 "policy_lag": report.policy_lag,
+                "observed_compliance": report.observed_compliance,
+                "alignment_weight": report.alignment_weight,
             },
         )
         self._directory.write_scalars(
             {
                 "reward/environment": report.env_reward,
                 "reward/alignment": report.alignment_reward,
+                "reward/alignment_weight": report.alignment_weight,
                 "compliance/rate": report.compliance,
+                "compliance/observed_rate": report.observed_compliance,
                 "compliance/fixes_per_episode": report.fixes_per_episode,
                 "speed/episodes_per_second": report.episodes_per_second,
                 **self._record.speed_scalars(report),
@@ -284,6 +305,7 @@ class MainJob:
             episodes=range(first, first + settings.search.evaluation_episodes),
             batch=counters.batch,
             workflow=workflow,
+            mask=mask_of(settings.alignment),
         )
         counters.version += 1
         counters.batch += 1
@@ -292,21 +314,34 @@ class MainJob:
             episodes = evaluate_policy(self._collector, snapshot, tickets)
         return score(episodes, workflow, settings.alignment.compliance)
 
-    def _finish_order(
-        self, suggestion: Suggestion, policy: ActorCritic, evaluation: Score, num_episodes: int
-    ) -> None:
-        """Store what an order came to, the checkpoint last: a run cut off before then evaluates it again."""
-        progress = self._progress
+    def _finish_order(self, suggestion: Suggestion, policy: ActorCritic, num_episodes: int) -> None:
+        """Evaluate an order and store what it came to; a run cut off before the checkpoint does it again."""
+        progress, workflow = self._progress, suggestion.workflow
         trial = len(progress.policies)
+        evaluation = self._evaluate(policy, workflow)
+        progress.policies.append(self._store_policy(policy, workflow, f"{trial:03d}", evaluation))
+        self._record_result(suggestion, evaluation, num_episodes)
+
+    def _finish_all_orders(self, policy: ActorCritic, num_episodes: int) -> None:
+        """Store a universal policy, and evaluate it on each order."""
+        self._progress.policies.append(self._store_policy(policy, None, "000"))
+        for workflow in all_workflows():
+            evaluation = self._evaluate(policy, workflow)
+            self._record_result(Suggestion(workflow, None, None, None), evaluation, num_episodes)
+
+    def _record_result(self, suggestion: Suggestion, evaluation: Score, num_episodes: int) -> None:
+        """Tell the search, the log and the display what an order came to."""
+        search, workflow = self._progress.search, suggestion.workflow
+        trial = len(search.results)
         threshold = self._settings.search.compliance_threshold
         met_threshold = evaluation.compliance is not None and evaluation.compliance >= threshold
-        progress.policies.append(self._store_policy(policy, suggestion.workflow, f"{trial:03d}", evaluation))
-        progress.search.observe(
+        search.observe(
             OrderResult(
-                workflow=suggestion.workflow,
+                workflow=workflow,
                 reward=evaluation.reward,
                 standard_error=evaluation.reward_standard_error,
                 compliance=evaluation.compliance,
+                observed_compliance=evaluation.observed_compliance,
                 episodes=num_episodes,
                 met_threshold=met_threshold,
             )
@@ -315,7 +350,7 @@ class MainJob:
             SEARCH_LOG,
             {
                 "iteration": trial,
-                "workflow": str(suggestion.workflow),
+                "workflow": str(workflow),
                 "ucb": suggestion.upper_confidence_bound,
                 "mean": suggestion.mean,
                 "std": suggestion.standard_deviation,
@@ -324,24 +359,31 @@ class MainJob:
                 "compliance": evaluation.compliance,
                 "episodes": num_episodes,
                 "met_threshold": met_threshold,
+                "observed_compliance": evaluation.observed_compliance,
             },
         )
-        self._save(None)
-        self._display.show_order(trial, suggestion, evaluation)
+        self._display.show_order(trial, workflow, evaluation)
 
     def _store_policy(
-        self, policy: ActorCritic, workflow: Workflow, name: str, evaluation: Score | None = None
+        self, policy: ActorCritic, workflow: Workflow | None, name: str, evaluation: Score | None = None
     ) -> TrainedPolicy:
-        file = f"policies/{name}-workflow-{workflow.index:03d}.safetensors"
+        purpose = "universal" if workflow is None else f"workflow-{workflow.index:03d}"
+        file = f"policies/{name}-{purpose}.safetensors"
         metadata = {
-            "workflow": str(workflow),
+            "workflow": _name_of(workflow),
+            "mask": mask_of(self._settings.alignment),
             "environment": {"id": self._environment.id, "kwargs": dict(self._environment.kwargs)},
             "compliance": self._settings.alignment.compliance,
             "seed": self._settings.run.seed,
             "evaluation": None if evaluation is None else asdict(evaluation),
         }
         self._directory.write_bytes(file, policy_to_bytes(policy, metadata))
-        return TrainedPolicy(str(workflow), file, policy_digest(policy))
+        return TrainedPolicy(_name_of(workflow), file, policy_digest(policy))
+
+    def _file_of(self, result: OrderResult) -> str:
+        """The policy file that earned a result."""
+        trial = 0 if self._settings.search.universal else self._progress.search.results.index(result)
+        return self._progress.policies[trial].file
 
     def _summary(self) -> dict[str, Any]:
         progress = self._progress
@@ -357,10 +399,13 @@ class MainJob:
             "best_reward": None if best is None else best.reward,
             "best_reward_standard_error": None if best is None else best.standard_error,
             "best_compliance": None if best is None else best.compliance,
+            "best_observed_compliance": None if best is None else best.observed_compliance,
             "best_met_threshold": None if best is None else best.met_threshold,
-            "best_policy": None
-            if best is None
-            else progress.policies[progress.search.results.index(best)].file,
+            "best_policy": None if best is None else self._file_of(best),
             "policies": [asdict(policy) for policy in progress.policies],
             "weights_sha256": hashlib.sha256(digests.encode()).hexdigest(),
         }
+
+
+def _name_of(workflow: Workflow | None) -> str:
+    return ALL_ORDERS if workflow is None else str(workflow)

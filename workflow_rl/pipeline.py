@@ -110,7 +110,9 @@ class Pipeline:
         learner: the policy and its optimiser.
         collector: plays the episodes.
         environment: what is played.
-        workflow: index of the order that the policy is told; `None` for a policy without workflow.
+        workflow_of: index of the order that the policy is told in an episode, by the episode's number; `None`
+            for a policy without workflow.
+        mask: see `Ticket.mask`.
         run_seed: seed of the run.
         lag: updates by which the policy that plays may be behind the learner.
         counters: of the run, advanced in place.
@@ -119,10 +121,11 @@ class Pipeline:
     learner: PPO
     collector: Collector
     environment: EnvironmentSpec
-    workflow: int | None
+    workflow_of: Callable[[int], int | None]
     run_seed: int
     lag: int
     counters: Counters
+    mask: str | None = None
     _version: int = field(init=False)
     _in_flight: list[Handout] = field(default_factory=list, init=False)
     _snapshots: dict[int, Snapshot] = field(default_factory=dict, init=False)
@@ -243,13 +246,14 @@ class Pipeline:
                 Ticket(
                     run_seed=self.run_seed,
                     stream=Stream.TRAINING_EPISODE,
-                    episode=handout.first_episode + i,
+                    episode=episode,
                     environment=self.environment,
                     version=handout.version,
                     batch=handout.batch,
-                    workflow=self.workflow,
+                    workflow=self.workflow_of(episode),
+                    mask=self.mask,
                 )
-                for i in range(handout.num_episodes)
+                for episode in range(handout.first_episode, handout.first_episode + handout.num_episodes)
             ]
         )
 

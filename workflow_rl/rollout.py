@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, Self, cast
+from typing import Any, Protocol, Self, cast
 
 import gymnasium
 import numpy as np
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from workflow_rl.alignment import FIXED_TYPE, HasRedAccess, compromised_types
 from workflow_rl.cage2.env import Cage2Env
 from workflow_rl.compiled_rollout import play_compiled
+from workflow_rl.compliance_mask import allowed_by_order
 from workflow_rl.episode import (
     WORKFLOW_CONTEXT,
     EnvironmentSpec,
@@ -183,7 +184,7 @@ class Player:
             self._announce(position, 1)
             with self._blaming(ticket):
                 environment = self._environment(ticket.environment)
-                episodes.append(_play_episode(environment, interface_of(environment), ticket, actor))
+                episodes.append(play_episode(environment, interface_of(environment), ticket, actor))
         return Episodes.concatenate(episodes)
 
     def _environment(self, spec: EnvironmentSpec) -> Environment:
@@ -219,15 +220,44 @@ def allowed_now(info: Mapping[str, Any], interface: Interface) -> NDArray[np.boo
 
 
 def _allowed(
-    info: Mapping[str, Any], interface: Interface, ticket: Ticket, step: int
+    info: Mapping[str, Any], interface: Interface, ticket: Ticket, seen: NDArray[Any], step: int
 ) -> NDArray[np.bool_] | None:
+    """What the workflow or else the environment allows at a step."""
+    if ticket.mask is not None:
+        return allowed_by_order(ticket, seen)
     try:
         return allowed_now(info, interface)
     except ValueError as error:
         raise failed_episode(ticket, BadMask(step, str(error))) from error
 
 
-def _play_episode(environment: Environment, interface: Interface, ticket: Ticket, actor: Actor) -> Episodes:
+class ChoosesActions(Protocol):
+    """What plays an episode: a learnt policy, or anything that takes its place."""
+
+    def begin_episode(self, context: NDArray[np.float32], key: np.uint64, *, greedy: bool) -> None:
+        """Start an episode, see `inference.Actor`."""
+
+    def act(
+        self, observation: NDArray[Any], step: int, allowed: NDArray[np.bool_] | None = None
+    ) -> tuple[Any, float]:
+        """The choice at a step and its log-probability, see `inference.Actor`."""
+
+
+def play_episode(
+    environment: Environment, interface: Interface, ticket: Ticket, actor: ChoosesActions
+) -> Episodes:
+    """Play one ticket, step by step.
+
+    Args:
+        environment: the one that the ticket names.
+        interface: of that environment.
+        ticket: what is played.
+        actor: chooses.
+
+    Raises:
+        EpisodeError: an action mask cannot be kept to.
+        Exception: whatever the environment raises.
+    """
     started = time.monotonic()
     key = episode_key(ticket.run_seed, ticket.stream, ticket.episode)
     actor.begin_episode(context_of(ticket), key, greedy=ticket.greedy)
@@ -241,8 +271,10 @@ def _play_episode(environment: Environment, interface: Interface, ticket: Ticket
     compromised: list[int] = []
     terminated = truncated = False
     while not (terminated or truncated):
-        masks.append(_allowed(info, interface, ticket, len(actions)) if "action_mask" in info else None)
-        action, log_prob = actor.act(observations[-1], len(actions), masks[-1])
+        seen = observations[-1]
+        is_limited = ticket.mask is not None or "action_mask" in info
+        masks.append(_allowed(info, interface, ticket, seen, len(actions)) if is_limited else None)
+        action, log_prob = actor.act(seen, len(actions), masks[-1])
         # The true state costs time, so it is asked for only where compliance needs it: before a fix.
         is_fix = judged and _IS_FIX[action]
         compromised.append(compromised_now(environment) if is_fix else 0)

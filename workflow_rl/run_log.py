@@ -28,7 +28,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TextIO, TypeVar, get_type_hints
+from typing import Any, Self, TextIO, TypeVar, get_args, get_type_hints
 
 from workflow_rl.errors import EpisodeError, RunDirectoryError
 from workflow_rl.event_file import EventFile
@@ -51,10 +51,10 @@ class TrainingRow:
     """One update, a row of training_log.csv.
 
     Attributes:
-        workflow_id: index of the order in training, 0..119.
-        workflow_order: its host types, most urgent first, separated by commas.
-        update: updates of this order so far, from 1.
-        episodes: training episodes of this order so far.
+        workflow_id: index of the order in training, 0..119; `None` (an empty cell) for all.
+        workflow_order: its host types, most urgent first, separated by commas; "all" for all.
+        update: updates of this training so far, from 1.
+        episodes: episodes of this training so far.
         total_episodes: training episodes of the run so far.
         env_reward: mean return of the batch in the simulator's own reward.
         alignment_reward: mean alignment return of the batch.
@@ -65,9 +65,11 @@ class TrainingRow:
         update_seconds: time the update took.
         episodes_per_second: of the batch, collection and update together.
         policy_lag: updates between the policy that played the batch and the one that learnt from it.
+        observed_compliance: as `compliance`, judged by what blue's observation showed.
+        alignment_weight: lambda, by which the alignment reward was weighed.
     """
 
-    workflow_id: int
+    workflow_id: int | None
     workflow_order: str
     update: int
     episodes: int
@@ -81,6 +83,8 @@ class TrainingRow:
     update_seconds: float
     episodes_per_second: float
     policy_lag: int
+    observed_compliance: float | None
+    alignment_weight: float
 
 
 @dataclass(frozen=True)
@@ -97,8 +101,9 @@ class SearchRow:
         evaluated_reward: mean return over fresh episodes, in the simulator's own reward.
         evaluated_reward_standard_error: of that mean.
         compliance: of the evaluated policy, 0..1; `None` without a fix to judge.
-        episodes: training episodes spent on the trial.
+        episodes: training episodes spent on the trial; of a universal policy those of all orders together.
         met_threshold: whether the compliance met the run's threshold.
+        observed_compliance: as `compliance`, judged by what blue's observation showed.
     """
 
     iteration: int
@@ -111,6 +116,7 @@ class SearchRow:
     compliance: float | None
     episodes: int
     met_threshold: bool
+    observed_compliance: float | None
 
 
 @dataclass(frozen=True)
@@ -433,8 +439,8 @@ def _parse_row(path: Path, line: str, types: Mapping[str, Any]) -> dict[str, Any
 
 
 def _parse_cell(cell: str, kind: Any) -> Any:
-    if kind == float | None:
-        return float(cell) if cell else None
+    if kind in (float | None, int | None):
+        return get_args(kind)[0](cell) if cell else None
     if kind is bool:
         return ("False", "True").index(cell) == 1
     return kind(cell)

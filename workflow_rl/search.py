@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -46,11 +46,13 @@ class OrderResult(Observation):
 
     Attributes:
         compliance: of the evaluated policy, 0..1; `None` if it never fixed a host.
+        observed_compliance: the same, judged by what blue's observation showed.
         episodes: training episodes spent on the order in this trial.
         met_threshold: whether the policy keeps to the order as well as the run demands.
     """
 
     compliance: float | None
+    observed_compliance: float | None
     episodes: int
     met_threshold: bool
 
@@ -70,6 +72,19 @@ class Suggestion:
     mean: float | None
     standard_deviation: float | None
     upper_confidence_bound: float | None
+
+    def to_state(self) -> dict[str, Any]:
+        """Everything about it as JSON values."""
+        return {**asdict(self), "workflow": str(self.workflow)}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
+        """The suggestion that `to_state` described.
+
+        Raises:
+            KeyError, TypeError: the state is not one that `to_state` returned.
+        """
+        return cls(**{**state, "workflow": Workflow.parse(state["workflow"])})
 
 
 class OrderSearch:
@@ -236,7 +251,12 @@ def _result_to_state(result: OrderResult) -> dict[str, Any]:
         "workflow": str(result.workflow),
         "reward": float(result.reward),
         "standard_error": float(result.standard_error),
-        "compliance": None if result.compliance is None else float(result.compliance),
+        "compliance": _number(result.compliance),
+        "observed_compliance": _number(result.observed_compliance),
         "episodes": int(result.episodes),
         "met_threshold": bool(result.met_threshold),
     }
+
+
+def _number(value: float | None) -> float | None:
+    return None if value is None else float(value)

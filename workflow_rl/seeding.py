@@ -32,6 +32,7 @@ class Stream(IntEnum):
     POLICY_INITIALISATION = 2
     MINIBATCHES = 3
     SEARCH = 4
+    WORKFLOW = 5
 
 
 def generator(run_seed: int, stream: Stream, *index: int) -> np.random.Generator:

@@ -153,17 +153,23 @@ class SearchSettings(_Group):
     compliance_threshold: float = _setting(
         0.95, "Compliance of a batch at which an order counts as learnt.", minimum=0.0, maximum=1.0
     )
+    universal: bool = _setting(
+        False, "Train one policy on all orders, one drawn for each episode, instead of one policy per order."
+    )
     stop_rule: str = _setting(
-        "threshold",
-        "When an order's training ends before its episodes are spent. threshold: at the first batch that "
-        "reaches the compliance threshold, or on a plateau. plateau: only when patience runs out.",
-        choices=("threshold", "plateau"),
+        "plateau",
+        "When an order's training ends before its episodes are spent. plateau: when the environment's reward "
+        "under the compliance threshold gets no better. threshold: also at the first batch that reaches the "
+        "threshold (older; it scores undertrained policies). budget: never.",
+        choices=("plateau", "threshold", "budget"),
     )
     patience_updates: int = _setting(
-        20, "Updates without a better batch after which an order's training ends.", minimum=1
+        20,
+        "Updates after which an order's training ends if no mean of ten batches was better meanwhile.",
+        minimum=1,
     )
     evaluation_episodes: int = _setting(
-        50, "Fresh seeded episodes that score a trained order (not part of the budget).", minimum=2
+        200, "Fresh seeded episodes that score a trained order (not part of the budget).", minimum=2
     )
     ucb_beta: float = _setting(
         2.0, "Weight of the standard deviation when the search chooses an order (GP-UCB).", minimum=0.0
@@ -182,14 +188,34 @@ class AlignmentSettings(_Group):
         "any-session: every red session counts, and no fix gives 0.5 (the older definition).",
         choices=("reachable", "any-session"),
     )
-    alignment_scheme: str = _setting(
+    alignment: str = _setting(
         "violation",
         "violation: minus lambda for each violating fix. rate: lambda times the change of the episode's "
-        "compliance rate, minus 0.2 lambda without any fix (older; one early fix earns it all).",
-        choices=("violation", "rate"),
+        "compliance rate, minus 0.2 lambda without any fix (older; one early fix earns it all). lagrangian: "
+        "as violation, with a lambda that follows compliance until it reaches the threshold. mask: no "
+        "reward; while blue's observation shows a compromised host, only fixes of the first type in the "
+        "order that it shows can be chosen.",
+        choices=("violation", "rate", "lagrangian", "mask"),
     )
     alignment_lambda: float = _setting(
-        10.0, "Weight of the alignment reward, in units of the simulator's reward.", minimum=0.0
+        10.0,
+        "Weight of the alignment reward, in units of the simulator's reward; of lagrangian the first one.",
+        minimum=0.0,
+    )
+    compliance_margin: float = _setting(
+        0.01,
+        "How far above the compliance threshold lagrangian aims, since batches scatter.",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    pid_proportional: float = _setting(
+        10.0, "Share of lagrangian's lambda per unit of missing compliance (Stooke et al. 2020).", minimum=0.0
+    )
+    pid_integral: float = _setting(
+        2.0, "Rise of lagrangian's lambda with each update per unit of missing compliance.", minimum=0.0
+    )
+    pid_derivative: float = _setting(
+        10.0, "Share of lagrangian's lambda per unit by which compliance has just fallen.", minimum=0.0
     )
 
 

@@ -1,26 +1,30 @@
-"""The training of one order: the pipeline, with batches judged by the order's workflow.
+"""The training of one order, or of all: the pipeline, with every episode judged by its workflow.
 
-An order is trained for a number of episodes, in batches of `episodes_per_update`; the last one may be
-smaller. It ends sooner when the order is learnt or no longer gets better.
+A training lasts for a number of episodes, in batches of `episodes_per_update`; the last one may be smaller.
+It ends sooner when the policy no longer gets better (`plateau`). A universal training has no order of its
+own: each episode draws one of the 120, all with the same chance, and one policy learns to keep to whichever
+it is told.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from workflow_rl.alignment import FixCounts, alignment_reward, compliance_of, judge_fixes
+from workflow_rl.alignment import FixCounts, compliance_of, judge_episodes
+from workflow_rl.alignment_schemes import Alignment, mask_of
 from workflow_rl.collectors import Collector
 from workflow_rl.episode import EnvironmentSpec, Episodes
 from workflow_rl.pipeline import Counters, Learnt, Pipeline, Round
+from workflow_rl.plateau import Plateau
 from workflow_rl.ppo import PPO, UpdateStatistics
-from workflow_rl.settings import AlignmentSettings, SearchSettings, TrainSettings
-from workflow_rl.workflow import Workflow
+from workflow_rl.seeding import Stream, episode_key
+from workflow_rl.settings import SearchSettings, TrainSettings
+from workflow_rl.workflow import NUM_WORKFLOWS, Workflow
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,32 +33,36 @@ class Judgement:
 
     Attributes:
         env_returns: sum of the simulator's reward of each episode, (E,) float64.
+        alignment_weight: lambda.
         alignment_rewards: of each step, (N,) float32.
         alignment_returns: sum of the alignment reward of each episode, (E,) float64.
-        compliance: of all fixes of the batch, `None` if there was none to judge.
+        compliance: of all fixes of the batch, judged by the true state; `None` if there was none to judge.
+        observed_compliance: the same, judged by what blue's observation showed.
         fixes_per_episode: mean number of fixes.
     """
 
     env_returns: NDArray[np.float64]
+    alignment_weight: float
     alignment_rewards: NDArray[np.float32]
     alignment_returns: NDArray[np.float64]
     compliance: float | None
+    observed_compliance: float | None
     fixes_per_episode: float
 
 
-def judge(episodes: Episodes, workflow: Workflow, settings: AlignmentSettings) -> Judgement:
-    """Judge a batch: who fixed what in which order, and what that is worth."""
-    judged = [
-        judge_fixes(episodes.actions[steps], episodes.compromised[steps], workflow, settings.compliance)
-        for steps in episodes.step_slices()
-    ]
-    rewards = [alignment_reward(j, settings.alignment_scheme, settings.alignment_lambda) for j in judged]
+def judge(episodes: Episodes, alignment: Alignment) -> Judgement:
+    """Judge a batch by the orders that its tickets name: who fixed what when, and what that is worth."""
+    workflows = [Workflow.from_index(cast(int, ticket.workflow)) for ticket in episodes.tickets]
+    judged = judge_episodes(episodes, workflows, alignment.definition)
+    rewards = alignment.rewards(judged.true)
     return Judgement(
         env_returns=episodes.returns(),
+        alignment_weight=alignment.weight,
         alignment_rewards=np.concatenate(rewards),
         alignment_returns=np.array([reward.sum(dtype=np.float64) for reward in rewards]),
-        compliance=compliance_of(judged, settings.compliance),
-        fixes_per_episode=sum(FixCounts.of(j).total for j in judged) / len(judged),
+        compliance=compliance_of(judged.true, alignment.definition),
+        observed_compliance=compliance_of(judged.observed, alignment.definition),
+        fixes_per_episode=sum(FixCounts.of(fixes).total for fixes in judged.true) / len(episodes),
     )
 
 
@@ -63,22 +71,26 @@ class UpdateReport(Round):
     """One update, for logs and displays.
 
     Attributes:
-        workflow: the order in training.
-        episodes: training episodes of this order so far.
+        workflow: the order in training; `None` for all.
+        episodes: episodes of this training so far.
         total_episodes: training episodes of the run so far.
         env_reward: mean return of the batch in the simulator's own reward.
         alignment_reward: mean alignment return of the batch.
-        compliance: of the batch, `None` without a fix to judge.
+        alignment_weight: lambda, by which it was weighed.
+        compliance: of the batch by the true state, `None` without a fix to judge.
+        observed_compliance: by what blue's observation showed.
         fixes_per_episode: mean number of fixes.
         statistics: of PPO.
     """
 
-    workflow: Workflow
+    workflow: Workflow | None
     episodes: int
     total_episodes: int
     env_reward: float
     alignment_reward: float
+    alignment_weight: float
     compliance: float | None
+    observed_compliance: float | None
     fixes_per_episode: float
     statistics: UpdateStatistics
 
@@ -93,50 +105,53 @@ class UpdateReport(Round):
         return self.batch_size / self.round_seconds
 
 
+def drawn_workflow(run_seed: int, episode: int) -> int:
+    """The order of an episode of a universal training: index 0..119, each with the same chance."""
+    return int(episode_key(run_seed, Stream.WORKFLOW, episode)) % NUM_WORKFLOWS
+
+
 @dataclass
 class OrderProgress:
-    """How far the training of an order has come; whole numbers and rewards, so that JSON holds it exactly.
+    """How far a training has come; whole numbers and rewards, so that JSON holds it exactly.
 
     Attributes:
-        num_episodes: the budget of the order.
+        num_episodes: its budget.
         first_episode: number of its first training episode.
-        best_reward: of the batches learnt from, in what the learner maximises; `None` before the first.
-        updates_since_best: updates without a better batch.
         is_ending: whether no more batches are to be handed out.
+        plateau: whether it still gets better.
     """
 
     num_episodes: int
     first_episode: int
-    best_reward: float | None = None
-    updates_since_best: int = 0
     is_ending: bool = False
+    plateau: Plateau = field(default_factory=Plateau)
 
     @classmethod
     def start(cls, num_episodes: int, counters: Counters) -> Self:
-        """The progress of an order that begins where the run is now."""
+        """The progress of a training that begins where the run is now."""
         return cls(num_episodes, counters.episode)
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
+        """The progress that `dataclasses.asdict` made `state` of."""
+        return cls(**{**state, "plateau": Plateau(**state["plateau"])})
 
     def count_update(self, report: UpdateReport, settings: SearchSettings) -> None:
         """Take in one more update; see whether training ends before the episodes are spent."""
-        self.updates_since_best += 1
-        if report.total_reward > (-math.inf if self.best_reward is None else self.best_reward):
-            self.best_reward = report.total_reward
-            self.updates_since_best = 0
-        is_learnt = (
-            settings.stop_rule == "threshold"
-            and report.compliance is not None
-            and report.compliance >= settings.compliance_threshold
-        )
-        if is_learnt or self.updates_since_best >= settings.patience_updates:
+        threshold, compliance = settings.compliance_threshold, report.compliance
+        self.plateau.count(report.env_reward, compliance, threshold)
+        is_learnt = settings.stop_rule == "threshold" and compliance is not None and compliance >= threshold
+        is_no_better = self.plateau.updates_since_best >= settings.patience_updates
+        if settings.stop_rule != "budget" and (is_learnt or is_no_better):
             self.is_ending = True
 
 
 @dataclass
 class OrderTraining:
-    """Trains one order.
+    """Trains one order, or all.
 
     Attributes:
-        workflow: the order.
+        workflow: the order; `None` draws one for each episode.
         learner: its policy and optimiser.
         environment: what is played.
         settings: of the run.
@@ -146,7 +161,7 @@ class OrderTraining:
         progress: how far it has come.
     """
 
-    workflow: Workflow
+    workflow: Workflow | None
     learner: PPO
     environment: EnvironmentSpec
     settings: TrainSettings
@@ -154,14 +169,17 @@ class OrderTraining:
     counters: Counters
     is_interrupted: Callable[[], bool]
     progress: OrderProgress = field(init=False)
+    _alignment: Alignment = field(init=False)
     _pipeline: Pipeline = field(init=False)
 
     def __post_init__(self) -> None:
+        self._alignment = Alignment(self.settings.alignment, self.settings.search.compliance_threshold)
         self._pipeline = Pipeline(
             learner=self.learner,
             collector=self.collector,
             environment=self.environment,
-            workflow=self.workflow.index,
+            workflow_of=self._workflow_of,
+            mask=mask_of(self.settings.alignment),
             run_seed=self.settings.run.seed,
             lag=self.settings.collector.lag,
             counters=self.counters,
@@ -182,13 +200,18 @@ class OrderTraining:
         Raises:
             KeyError, RuntimeError, TypeError, ValueError: they are those of something else.
         """
-        self.progress = OrderProgress(**state["progress"])
+        self.progress = OrderProgress.from_state(state["progress"])
+        self._alignment.restore(state["alignment"])
         self._pipeline.restore(state["pipeline"], arrays)
         return self._updates()
 
     def to_state(self) -> dict[str, Any]:
         """What `resume` needs beside the counters and `to_arrays`, JSON values; valid between two updates."""
-        return {"progress": asdict(self.progress), "pipeline": self._pipeline.to_state()}
+        return {
+            "progress": asdict(self.progress),
+            "alignment": self._alignment.to_state(),
+            "pipeline": self._pipeline.to_state(),
+        }
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """The learner's state, and the snapshots that play the batches in flight."""
@@ -202,6 +225,11 @@ class OrderTraining:
             if self.is_interrupted():
                 return
 
+    def _workflow_of(self, episode: int) -> int:
+        if self.workflow is None:
+            return drawn_workflow(self.settings.run.seed, episode)
+        return self.workflow.index
+
     def _next_size(self) -> int:
         if self.progress.is_ending:
             return 0
@@ -209,7 +237,8 @@ class OrderTraining:
         return min(self.settings.search.episodes_per_update, left)
 
     def _learn(self, episodes: Episodes, policy_lag: int) -> tuple[Judgement, UpdateStatistics]:
-        judgement = judge(episodes, self.workflow, self.settings.alignment)
+        judgement = judge(episodes, self._alignment)
+        self._alignment.adapt(judgement.compliance)
         rewards = episodes.rewards + judgement.alignment_rewards
         return judgement, self.learner.update(episodes, rewards, is_on_policy=policy_lag == 0)
 
@@ -223,7 +252,9 @@ class OrderTraining:
             total_episodes=total_episodes,
             env_reward=float(judgement.env_returns.mean()),
             alignment_reward=float(judgement.alignment_returns.mean()),
+            alignment_weight=judgement.alignment_weight,
             compliance=judgement.compliance,
+            observed_compliance=judgement.observed_compliance,
             fixes_per_episode=judgement.fixes_per_episode,
             statistics=statistics,
         )

@@ -36,6 +36,9 @@ class HostType(IntEnum):
 
 NUM_HOST_TYPES = len(HostType)
 NUM_WORKFLOWS = 120
+ALL_ORDERS = "all"
+"""In place of an order, where a policy serves each of them."""
+
 _ORDERS: tuple[tuple[HostType, ...], ...] = tuple(itertools.permutations(HostType))
 
 

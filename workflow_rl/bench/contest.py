@@ -139,7 +139,7 @@ def _train(regime: Regime, collector: Collector, lag: int, watch: Watch) -> Iter
         learner=learner,
         collector=collector,
         environment=regime.environment,
-        workflow=regime.workflow,
+        workflow_of=lambda _: regime.workflow,
         run_seed=_SEED,
         lag=lag,
         counters=Counters(),

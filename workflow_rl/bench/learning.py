@@ -31,6 +31,9 @@ class Learning:
             ones of `train-env`.
         compliance: of those fresh episodes; `None` without a workflow, or without a fix to judge.
         cpu_seconds: of the whole training.
+        score_standard_error: of that score; not kept for `train-env`.
+        observed_compliance: as `compliance`, by what blue's observation showed.
+        compliances: of each update's batch; none without a workflow.
     """
 
     amounts: tuple[int, ...]
@@ -38,6 +41,9 @@ class Learning:
     score: float
     compliance: float | None
     cpu_seconds: float
+    score_standard_error: float | None = None
+    observed_compliance: float | None = None
+    compliances: tuple[float | None, ...] = ()
 
 
 def learn_order(values: Mapping[str, Any]) -> Learning:
@@ -50,11 +56,11 @@ def learn_order(values: Mapping[str, Any]) -> Learning:
         WorkflowRLError: what the command reports.
         KeyboardInterrupt: it was interrupted.
     """
-    total_episodes = TrainSettings.from_flat(values).search.total_episodes
-    endless = {"stop_rule": "plateau", "patience_updates": total_episodes}
     with tempfile.TemporaryDirectory(prefix="workflow-rl-bench-") as folder:
         run = Path(folder, "run")
-        settings = TrainSettings.from_flat({**values, **endless, "collector": "sequential", "run_dir": run})
+        settings = TrainSettings.from_flat(
+            {**values, "stop_rule": "budget", "collector": "sequential", "run_dir": run}
+        )
         cpu_seconds = _run(lambda: commands.train(settings, launched=time.monotonic()))
         rows = read_training_log(run)
         summary = RunDirectory(run).read_json(SUMMARY)
@@ -64,6 +70,9 @@ def learn_order(values: Mapping[str, Any]) -> Learning:
         score=summary["best_reward"],
         compliance=summary["best_compliance"],
         cpu_seconds=cpu_seconds,
+        score_standard_error=summary["best_reward_standard_error"],
+        observed_compliance=summary["best_observed_compliance"],
+        compliances=tuple(row.compliance for row in rows),
     )
 
 

@@ -100,6 +100,7 @@ class LockstepEnvironments(Closing):
 
     Attributes:
         count: n.
+        num_actions: A.
         observations: the last of each environment, encoded, (n, O) float32; overwritten by every call.
         allowed: actions allowed next, (n, A) bool; `None` as long as no environment has given an action mask.
         processes: their process ids, (n,) int32.
@@ -113,7 +114,7 @@ class LockstepEnvironments(Closing):
     ) -> None:
         self.count = count
         self.allowed: NDArray[np.bool_] | None = None
-        self._num_actions = shape.num_actions
+        self.num_actions = shape.num_actions
         self._nothing_compromised = np.zeros(count, np.int64)
         self._is_answered = True
         self._vector: AsyncVectorEnv[NDArray[np.float32], Any] = AsyncVectorEnv(
@@ -181,7 +182,7 @@ class LockstepEnvironments(Closing):
         if self.allowed is None and ALLOWED not in infos:
             return
         if self.allowed is None:
-            self.allowed = np.ones((self.count, self._num_actions), np.bool_)
+            self.allowed = np.ones((self.count, self.num_actions), np.bool_)
         self.allowed[answered] = True
         if ALLOWED in infos:
             given = infos[f"_{ALLOWED}"]

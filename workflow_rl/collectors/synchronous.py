@@ -27,6 +27,7 @@ from workflow_rl.collectors.lockstep_environments import LockstepEnvironments, P
 from workflow_rl.collectors.on_demand import OnDemandCollector
 from workflow_rl.collectors.remote_environment import Failure as EpisodeFailure
 from workflow_rl.collectors.step_record import StepRecord
+from workflow_rl.compliance_mask import allowed_by_order
 from workflow_rl.environments import POLICY_PRELOAD
 from workflow_rl.episode import (
     EnvironmentSpec,
@@ -69,7 +70,7 @@ class SynchronousCollector(OnDemandCollector):
 
     def play(self, tickets: Sequence[Ticket], snapshot: Snapshot) -> Episodes:
         """Play tickets of one version in environments that step together."""
-        groups = groupby(tickets, key=lambda ticket: (ticket.environment, ticket.workflow is None))
+        groups = groupby(tickets, key=lambda t: (t.environment, t.workflow is None, t.mask is None))
         return Episodes.concatenate([self._play_group(tuple(group), snapshot) for _, group in groups])
 
     def close(self) -> None:
@@ -125,7 +126,7 @@ class _Lockstep:
 
     Args:
         environments: at most as many as there are tickets, or some remain idle.
-        tickets: all with a workflow or all without.
+        tickets: all with a workflow or all without, all with a mask or all without.
         snapshot: the weights they name.
         failures: counts what failed.
     """
@@ -139,6 +140,7 @@ class _Lockstep:
     ) -> None:
         self._environments = environments
         self._tickets = tickets
+        self._is_masked = tickets[0].mask is not None
         self._waiting = deque(tickets)
         self._actor = BatchActor(snapshot, environments.count)
         self._failures = failures
@@ -183,8 +185,9 @@ class _Lockstep:
         numbers = np.flatnonzero(self._current != _FREE)
         attempts = self._current[numbers]
         seen = environments.observations[numbers]  # a copy
-        allowed = None if environments.allowed is None else environments.allowed[numbers]
-        actions, log_probs = self._actor.act(environments.observations, numbers, environments.allowed)
+        masks = self._masks(numbers)
+        allowed = None if masks is None else masks[numbers]
+        actions, log_probs = self._actor.act(environments.observations, numbers, masks)
         stepped = environments.step(numbers, actions)
         self._steps.add_observations(attempts, seen)
         self._steps.add_step(
@@ -198,6 +201,17 @@ class _Lockstep:
         for number, failure in stepped.failures.items():
             self._fail(number, failure)
         self._end_episodes(numbers[stepped.is_over[numbers]], stepped.terminated)
+
+    def _masks(self, numbers: NDArray[np.int64]) -> NDArray[np.bool_] | None:
+        """What the workflow or else the environments allow next, (n, A); of these environments at least."""
+        environments = self._environments
+        if not self._is_masked:
+            return environments.allowed
+        allowed = np.ones((environments.count, environments.num_actions), np.bool_)
+        for number in numbers:
+            ticket = self._attempts[self._current[number]].ticket
+            allowed[number] = allowed_by_order(ticket, environments.observations[number])
+        return allowed
 
     def _end_episodes(self, numbers: NDArray[np.int64], terminated: NDArray[np.bool_]) -> None:
         """Finish what has ended, unless it was by a failure."""

@@ -1,0 +1,123 @@
+"""Compares the alignment schemes: each trains six orders against both attackers, and is scored.
+
+    python benchmarks/alignment.py
+    python benchmarks/alignment.py --schemes mask --red-agents B_lineAgent --episodes 20000
+
+Each training spends all its episodes; the final policy is scored on 1,000 fresh ones. The report has for each
+scheme and attacker the means over orders and seeds of reward and of both compliances, how many trainings
+reached the compliance threshold, and the episodes needed: until the last ten batches reached it together and
+earned more than `--target`. And it has every single training with its learning curve. What else the machine
+does has no influence on what is learnt.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from workflow_rl.alignment_schemes import SCHEMES
+from workflow_rl.baselines import HAND_MADE_ORDERS
+from workflow_rl.bench import report
+from workflow_rl.bench.learning import Learning, learn_order
+from workflow_rl.plateau import SPAN
+from workflow_rl.settings import SearchSettings
+
+RED_AGENTS = ("B_lineAgent", "RedMeanderAgent")
+SIZE = {"evaluation_episodes": 1000}
+QUICK_SIZE = {"total_episodes": 20, "episodes_per_update": 1, "max_steps": 5, "evaluation_episodes": 2}
+THRESHOLD = SearchSettings().compliance_threshold
+
+
+def episodes_needed(learnt: Learning, target: float) -> int | None:
+    """Training episodes after which the last ten batches complied and earned more than the target."""
+    for end in range(SPAN, len(learnt.amounts) + 1):
+        compliances = [rate or 0.0 for rate in learnt.compliances[end - SPAN : end]]
+        earned = statistics.fmean(learnt.returns[end - SPAN : end])
+        if statistics.fmean(compliances) >= THRESHOLD and earned > target:
+            return learnt.amounts[end - 1]
+    return None
+
+
+def trainings(
+    scheme: str, red_agent: str, fixed: Mapping[str, Any], num_seeds: int, target: float
+) -> list[dict[str, Any]]:
+    """Train every order with every seed."""
+    done = []
+    for name, order in HAND_MADE_ORDERS.items():
+        for seed in range(num_seeds):
+            values = {"alignment": scheme, "red_agent": red_agent, "workflow": str(order), "seed": seed}
+            learnt = learn_order({**fixed, **values})
+            click.echo(f"{scheme}, {red_agent}, {name}: {learnt.score:.1f} at {learnt.compliance}", err=True)
+            done.append(
+                {"order": name, "seed": seed, "needed": episodes_needed(learnt, target), **asdict(learnt)}
+            )
+    return done
+
+
+def summary(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Means over trainings; a policy that fixes nothing has no compliance."""
+    needed = [run["needed"] for run in runs if run["needed"] is not None]
+    return {
+        "trainings": len(runs),
+        "reward": statistics.fmean(run["score"] for run in runs),
+        "compliance": _mean([run["compliance"] for run in runs]),
+        "observed_compliance": _mean([run["observed_compliance"] for run in runs]),
+        "reached_threshold": sum((run["compliance"] or 0.0) >= THRESHOLD for run in runs),
+        "reached_target": len(needed),
+        "median_episodes_needed": statistics.median(needed) if needed else None,
+        "cpu_seconds": statistics.fmean(run["cpu_seconds"] for run in runs),
+    }
+
+
+def _mean(rates: Sequence[float | None]) -> float | None:
+    known = [rate for rate in rates if rate is not None]
+    return statistics.fmean(known) if known else None
+
+
+def compare(
+    schemes: Sequence[str], red_agents: Sequence[str], fixed: Mapping[str, Any], num_seeds: int, target: float
+) -> dict[str, Any]:
+    """Train everything and return the figures for the report."""
+    cells = []
+    for scheme in schemes:
+        for red_agent in red_agents:
+            runs = trainings(scheme, red_agent, fixed, num_seeds, target)
+            cells.append({"scheme": scheme, "red_agent": red_agent, **summary(runs), "runs": runs})
+    return {"settings": fixed, "target": target, "threshold": THRESHOLD, "schemes": cells}
+
+
+@click.command(help=__doc__)
+@click.option("--schemes", default=",".join(SCHEMES), show_default=True, help="Separated by commas.")
+@click.option("--red-agents", default=",".join(RED_AGENTS), show_default=True, help="Separated by commas.")
+@click.option(
+    "--episodes", type=click.IntRange(1), default=10_000, show_default=True, help="Of each training."
+)
+@click.option("--seeds", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--target", type=float, default=-100.0, show_default=True, help="Reward that counts as good.")
+@report.json_option
+@click.option("--quick", is_flag=True, help="A few short episodes, to see that it runs.")
+def main(
+    schemes: str,
+    red_agents: str,
+    episodes: int,
+    seeds: int,
+    target: float,
+    json_file: Path | None,
+    quick: bool,
+) -> None:
+    fixed = QUICK_SIZE if quick else {**SIZE, "total_episodes": episodes}
+    report.run(
+        "alignment",
+        lambda: compare(schemes.split(","), red_agents.split(","), fixed, seeds, target),
+        own_load=1,
+        json_file=json_file,
+    )
+
+
+if __name__ == "__main__":
+    report.run_program(main)
