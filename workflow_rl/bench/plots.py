@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workflow_rl.bench.report import check_writable
+from workflow_rl.bench.turn import TIMELINE_SECONDS
 from workflow_rl.errors import MissingExtraError, SettingError
 
 if TYPE_CHECKING:
@@ -78,14 +79,13 @@ def _throughput(counts: list[Figures]) -> Figure:
     )
     panel.set_xticks(workers, [str(count) for count in workers])
     panel.minorticks_off()
-    panel.yaxis.set_major_formatter("{x:g}")
-    panel.grid(axis="y", alpha=0.25)
+    _label_logarithms(panel)
     panel.legend(frameon=False)
     return figure
 
 
 def _breakdown(count: Figures) -> Figure:
-    figure = _figure(7.2, 2.8)
+    figure = _figure(8.4, 2.8)
     panel = figure.subplots()
     names = list(count["systems"])
     for row, name in enumerate(names):
@@ -100,7 +100,8 @@ def _breakdown(count: Figures) -> Figure:
         for label, share, colour in parts:
             panel.barh(row, share, left=left, color=colour, label=label if row == 0 else None)
             left += share
-        panel.text(1.01, row, f"{update['seconds']:.2g} s", va="center")
+        milliseconds = 1000 * update["seconds"] / count["systems"][name]["batch_size"]
+        panel.text(1.01, row, f"{milliseconds:,.3g} ms an episode", va="center")
     panel.set_yticks(range(len(names)), names)
     panel.invert_yaxis()
     panel.set(xlim=(0, 1), title=f"From one update to the next, {count['n_workers']} workers")
@@ -123,8 +124,8 @@ def _timelines(count: Figures) -> Figure:
         panel.barh(
             rows, lengths, left=starts, height=0.8, color=_COLOURS[name], edgecolor="white", linewidth=0.4
         )
-        panel.set(xlim=(0, 3), ylabel="worker", title=f"{name}: episodes, and updates (yellow)")
-    panels[-1].set_xlabel("seconds")
+        panel.set(ylabel="worker", title=f"{name}: a bar is an episode, yellow an update")
+    panels[-1].set(xlabel="seconds", xlim=(0, TIMELINE_SECONDS))
     return figure
 
 
@@ -152,8 +153,7 @@ def _tails(tails: Figures) -> Figure:
             ha="right",
         )
     panel.set(xlabel="sigma of the log-normal step times", ylabel="times as fast", yscale="log")
-    panel.yaxis.set_major_formatter("{x:g}")
-    panel.grid(alpha=0.25)
+    _label_logarithms(panel)
     panel.legend(frameon=False, loc="upper left")
     return figure
 
@@ -166,6 +166,16 @@ def _plot_spreads(panel: Axes, x: list[float], spreads: list[Figures], label: st
     panel.errorbar(
         x, medians, yerr=[below, above], color=colour, marker="o", markersize=4, capsize=3, label=label
     )
+
+
+def _label_logarithms(panel: Axes) -> None:
+    """Plain numbers at 1, 2, 5, 10 ... of the vertical axis."""
+    from matplotlib.ticker import LogLocator
+
+    panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    panel.yaxis.set_major_formatter("{x:g}")
+    panel.minorticks_off()
+    panel.grid(axis="y", alpha=0.25)
 
 
 def _figure(width: float, height: float) -> Figure:

@@ -23,12 +23,12 @@ from workflow_rl.episode import Episodes
 _FEWEST_UPDATES = 2
 """Counted in a turn, however slow the system."""
 
-_TIMELINE_SECONDS = 3.0
+TIMELINE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """Who did what in the first counted seconds, which begin at 0.
+    """Who did what in the first `TIMELINE_SECONDS` that count, which begin at 0.
 
     Attributes:
         episodes: (row of its worker, start, end) of each.
@@ -225,7 +225,7 @@ class Watch:
         return busy / (num_players * sum(update.ended - update.began for update in counted))
 
     def _timeline(self, start: float) -> Timeline:
-        end = start + _TIMELINE_SECONDS
+        end = start + TIMELINE_SECONDS
         rows: dict[int, int] = {}
         episodes = [
             (rows.setdefault(worker, len(rows)), round(begin - start, 4), round(finish - start, 4))
