@@ -20,7 +20,7 @@ from pathlib import Path
 import workflow_rl
 from workflow_rl.cores import usable_cores
 
-PACKAGES = ("workflow-rl", "numpy", "numba", "torch", "gymnasium", "csle-cyborg")
+PACKAGES = ("workflow-rl", "numpy", "numba", "torch", "gymnasium", "ray", "csle-cyborg")
 THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 _TOLERATED_LOAD = 0.25
