@@ -145,12 +145,10 @@ def observation_of(beliefs: Sequence[str], draws: np.random.Generator) -> NDArra
     st.tuples(*[st.sampled_from(list(BELIEFS))] * len(HOST_NAMES)), st.sampled_from([np.uint8, np.float32])
 )
 @settings(deadline=None, max_examples=50)
-def test_an_observation_shows_hosts_that_blue_takes_for_compromised(
+def test_an_observation_shows_hosts_that_blue_does_not_take_for_clean(
     beliefs: tuple[str, ...], kind: type[np.generic]
 ) -> None:
-    shown = {
-        name for name, belief in zip(HOST_NAMES, beliefs, strict=True) if belief in ("user", "privileged")
-    }
+    shown = {name for name, belief in zip(HOST_NAMES, beliefs, strict=True) if belief != "no"}
     observation = observation_of(beliefs, np.random.default_rng(0)).astype(kind)
     assert shown_types(observation) == compromised_types(access_on(shown))
 
@@ -173,7 +171,7 @@ def test_played_fixes_are_judged_by_the_truth_and_by_what_was_shown(red_agent: s
         seen, _ = game.reset(seed=int(environment_seed(episode_key(5, ticket.stream, ticket.episode))))
         for t, action in enumerate(played.actions[steps]):
             held = {name for name, level in zip(HOST_NAMES, game.red_access(), strict=True) if level}
-            shown = {name for h, name in enumerate(HOST_NAMES) if seen[4 * h + 3]}
+            shown = {name for h, name in enumerate(HOST_NAMES) if seen[4 * h + 2] or seen[4 * h + 3]}
             assert judged.true[e][t] == slow_judgement(ACTION_NAMES[action], held, str(chosen[e]), definition)
             assert judged.observed[e][t] == slow_judgement(
                 ACTION_NAMES[action], shown, str(chosen[e]), definition

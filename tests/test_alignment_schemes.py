@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def test_every_scheme_can_be_asked_for() -> None:
     )
 
 
-@given(judgements, st.floats(0, 100), st.sampled_from(["violation", "lagrangian"]))
+@given(judgements, st.floats(0, 100), st.sampled_from(["violation", "lagrangian", "mask-lagrangian"]))
 @settings(deadline=None)
 def test_each_violating_fix_is_charged(judged: NDArray[np.int8], weight: float, scheme: str) -> None:
     np.testing.assert_array_equal(
@@ -80,10 +81,16 @@ def test_who_masks_rewards_nothing(judged: NDArray[np.int8]) -> None:
     assert not reward_of(judged, "mask", 10.0).any()
 
 
-def test_only_the_mask_is_a_mask() -> None:
-    for definition in ("reachable", "any-session"):
-        masks = {name: mask_of(AlignmentSettings(alignment=name, compliance=definition)) for name in SCHEMES}
-        assert masks == {"violation": None, "rate": None, "lagrangian": None, "mask": definition}
+@pytest.mark.parametrize("definition", ["reachable", "any-session"])
+def test_schemes_that_mask_do_it_by_the_definition_of_the_run(definition: str) -> None:
+    masks = {name: mask_of(AlignmentSettings(alignment=name, compliance=definition)) for name in SCHEMES}
+    assert masks == {
+        "violation": None,
+        "rate": None,
+        "lagrangian": None,
+        "mask": definition,
+        "mask-lagrangian": definition,
+    }
 
 
 # The multiplier
@@ -117,12 +124,13 @@ def test_integral_control_finds_the_price_of_a_constraint() -> None:
     assert multiplier.last_cost == pytest.approx(0.25)
 
 
-def lagrangian(**changes: float) -> Alignment:
+def lagrangian(**changes: Any) -> Alignment:
     return Alignment(replace(AlignmentSettings(alignment="lagrangian"), **changes), 0.95)
 
 
-def test_the_weight_rises_while_compliance_is_missing_and_falls_when_it_is_not() -> None:
-    alignment = lagrangian(alignment_lambda=5.0)
+@pytest.mark.parametrize("scheme", ["lagrangian", "mask-lagrangian"])
+def test_the_weight_rises_while_compliance_is_missing_and_falls_when_it_is_not(scheme: str) -> None:
+    alignment = lagrangian(alignment=scheme, alignment_lambda=5.0)
     weights = [alignment.weight]
     for compliance in (0.5, 0.8, 0.9, *[1.0] * 60, None):
         alignment.adapt(compliance)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 import runpy
 import subprocess
@@ -191,9 +190,9 @@ def test_variants_are_compared_over_orders():
 
 
 def test_schemes_are_compared_over_orders_and_attackers():
-    report = report_from_here("alignment.py", "--schemes=mask,violation")
+    report = report_from_here("alignment.py", "--schemes=mask")
     cells = {(cell["scheme"], cell["red_agent"]): cell for cell in report["schemes"]}
-    assert set(cells) == set(itertools.product(("mask", "violation"), ("B_lineAgent", "RedMeanderAgent")))
+    assert set(cells) == {("mask", "B_lineAgent"), ("mask", "RedMeanderAgent")}
     for cell in cells.values():
         assert len({run["order"] for run in cell["runs"]}) == cell["trainings"] == 6
         assert cell["reward"] == pytest.approx(sum(run["score"] for run in cell["runs"]) / 6)

@@ -128,10 +128,16 @@ def test_the_foothold_counts_as_the_definition_has_it() -> None:
     assert any_session.sum() == 145 - 2 * 8
 
 
-def test_a_host_that_remove_left_unknown_masks_nothing() -> None:
-    observation = np.zeros(52, np.uint8)
-    observation[2::4] = 1
-    assert allowed_by_order(ticket(0, environment()), observation).all()
+def test_a_remove_opens_no_way_round_the_order() -> None:
+    """What it leaves is unknown, most often still compromised, and masks as if it were."""
+    users_first = Ticket(0, Stream.TRAINING_EPISODE, 0, environment(), 0, 0, 119, mask="reachable")
+    assert order_of(users_first).order[0] == HostType.USER
+    compromised, unknown = np.zeros((2, 52), np.uint8)
+    user = HOST_NAMES.index("User3")
+    compromised[4 * user + 3] = unknown[4 * user + 2] = 1
+    allowed = allowed_by_order(users_first, unknown)
+    np.testing.assert_array_equal(allowed, allowed_by_order(users_first, compromised))
+    assert allowed.sum() == 145 - 2 * 8
 
 
 def test_without_a_mask_everything_is_allowed() -> None:

@@ -85,15 +85,15 @@ def compromised_types(red_access: NDArray[np.int8]) -> int:
 def shown_types(observation: NDArray[np.generic]) -> int:
     """The set of host types that an observation shows as compromised, as bits of `compromised_types`.
 
-    A host counts that blue's table has as compromised by a user or privileged, not one where Remove has left
-    it unknown.
+    A host counts unless blue's table says that it is not compromised: also where a Remove, which often does
+    not work, has left it unknown.
 
     Args:
         observation: of CAGE Challenge 2, shape (at least 52,), any number type; see `cage2.observation`.
     """
     types = 0
     for host in range(NUM_HOSTS):
-        if observation[4 * host + 3] != 0:
+        if observation[4 * host + 2] != 0 or observation[4 * host + 3] != 0:
             types |= _TYPE_BIT[host]
     return types
 

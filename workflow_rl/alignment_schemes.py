@@ -1,10 +1,11 @@
 """How a training makes its policy keep to an order: what fixes are charged, and which are masked.
 
-    scheme        alignment reward of a step                            weight              fixes are masked
-    violation     minus the weight for each violating fix               --alignment-lambda  no
-    rate          the weight times the change of the compliance rate    --alignment-lambda  no
-    lagrangian    minus the weight for each violating fix               follows compliance  no
-    mask          none                                                                      yes
+    scheme           alignment reward of a step                          weight              fixes are masked
+    violation        minus the weight for each violating fix             --alignment-lambda  no
+    rate             the weight times the change of the compliance rate  --alignment-lambda  no
+    lagrangian       minus the weight for each violating fix             follows compliance  no
+    mask             none                                                                    yes
+    mask-lagrangian  minus the weight for each violating fix             follows compliance  yes
 
 `lagrangian` seeks the environment's reward under the constraint that compliance reaches the threshold: after
 each update the weight, a Lagrange multiplier, follows from how far the batch's compliance was from it
@@ -73,6 +74,7 @@ SCHEMES: Mapping[str, Scheme] = {
     "rate": Scheme(rate_reward),
     "lagrangian": Scheme(violation_reward, is_adaptive=True),
     "mask": Scheme(no_reward, is_masked=True),
+    "mask-lagrangian": Scheme(violation_reward, is_adaptive=True, is_masked=True),
 }
 """By the name that `--alignment` takes."""
 

@@ -21,7 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workflow_rl.alignment import PERMANENT_FOOTHOLD, HasRedAccess
-from workflow_rl.cage2.scenario import HOST_NAMES, HOST_TYPES, NUM_ACTIONS, NUM_HOSTS, action_index
+from workflow_rl.cage2.scenario import (
+    HOST_NAMES,
+    HOST_TYPES,
+    NUM_ACTIONS,
+    NUM_HOSTS,
+    NUM_OBSERVATION_BITS,
+    action_index,
+)
 from workflow_rl.episode import EnvironmentSpec, Episodes, Ticket
 from workflow_rl.rollout import make_environment, play_episode
 from workflow_rl.seeding import Stream
@@ -68,7 +75,8 @@ def _random(situation: Situation) -> int:
 
 
 def _greedy_observed(situation: Situation) -> int:
-    return _restore_first(situation.observation[3 : 4 * NUM_HOSTS : 4] != 0, situation.workflow)
+    beliefs = situation.observation[:NUM_OBSERVATION_BITS].reshape(NUM_HOSTS, 4)[:, 2:]
+    return _restore_first(np.any(beliefs, axis=1), situation.workflow)
 
 
 def _greedy_true(situation: Situation) -> int:

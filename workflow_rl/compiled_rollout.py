@@ -132,7 +132,7 @@ def _play(
         keys: (E,) uint64, see `seeding.episode_key`.
         contexts: (E, context) float32; episodes with a context are judged.
         greedy: (E,) bool.
-        masks: whether fixes are masked, (E,) bool; and which, (E, 64) int8, see `masked_types`.
+        masks: whether fixes are masked, (E,) bool; and which of them when, (E, 64) int8 (`masked_types`).
         layers: see `inference.split_parameters`.
         workspace: see `inference.Actor`.
         records: observations (E, T + 1, O) int8, actions (E, T) int16, log-probabilities (E, T) float32,
