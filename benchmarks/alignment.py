@@ -29,7 +29,7 @@ from workflow_rl.settings import SearchSettings
 
 RED_AGENTS = ("B_lineAgent", "RedMeanderAgent")
 SIZE = {"evaluation_episodes": 1000}
-QUICK_SIZE = {"total_episodes": 20, "episodes_per_update": 1, "max_steps": 5, "evaluation_episodes": 2}
+QUICK_SIZE = {"total_episodes": 12, "episodes_per_update": 1, "max_steps": 5, "evaluation_episodes": 2}
 THRESHOLD = SearchSettings().compliance_threshold
 
 

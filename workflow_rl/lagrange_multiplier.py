@@ -5,7 +5,10 @@ reward - multiplier * cost has its best policy at the limit. Raising the multipl
 is integral control, which swings; the other two terms of a controller damp it.
 
 Source: Stooke, Achiam, Abbeel 2020, "Responsive safety in reinforcement learning by PID Lagrangian methods",
-algorithm 2. The cost is the share of fixes that violate the order, measured once per update.
+algorithm 2. The cost is the share of fixes that violate the order, measured once per update. One thing is
+added: what a single update adds to the integral is bounded. A policy that is only beginning to learn violates
+most of the time, which says nothing about the price; unbounded, those updates would drive it to a height from
+which it never returns, since a cost can be far above a small limit and never far below.
 """
 
 from __future__ import annotations
@@ -14,6 +17,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+_MOST_EXCESS = 0.05
+"""Of one update, as far as the integral is concerned."""
+
 
 @dataclass(frozen=True)
 class Gains:
@@ -21,7 +27,7 @@ class Gains:
 
     Attributes:
         proportional: to the excess cost of the last update.
-        integral: to the sum of all excesses.
+        integral: to the sum of all excesses, each at most 0.05 above or below.
         derivative: to the rise of the cost since the update before.
     """
 
@@ -57,7 +63,8 @@ class LagrangeMultiplier:
         """The multiplier after an update whose batch had this cost."""
         gains, excess = self.gains, cost - self.limit
         rise = 0.0 if self.last_cost is None else max(0.0, cost - self.last_cost)
-        integral = max(0.0, self.integral + gains.integral * excess)
+        step = min(max(excess, -_MOST_EXCESS), _MOST_EXCESS)
+        integral = max(0.0, self.integral + gains.integral * step)
         value = max(0.0, gains.proportional * excess + integral + gains.derivative * rise)
         return type(self)(gains, self.limit, integral, value, cost)
 

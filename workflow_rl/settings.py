@@ -212,7 +212,9 @@ class AlignmentSettings(_Group):
         10.0, "Share of lagrangian's lambda per unit of missing compliance (Stooke et al. 2020).", minimum=0.0
     )
     pid_integral: float = _setting(
-        2.0, "Rise of lagrangian's lambda with each update per unit of missing compliance.", minimum=0.0
+        10.0,
+        "Rise of lagrangian's lambda with each update per unit of missing compliance, 0.05 at most.",
+        minimum=0.0,
     )
     pid_derivative: float = _setting(
         10.0, "Share of lagrangian's lambda per unit by which compliance has just fallen.", minimum=0.0
