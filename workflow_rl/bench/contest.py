@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from workflow_rl.bench.regimes import Regime
 from workflow_rl.bench.turn import Turn, Watch
-from workflow_rl.collectors import Collector, SequentialCollector, make_collector
+from workflow_rl.collectors import Collector, SequentialCollector, SynchronousCollector, make_collector
 from workflow_rl.environments import preload_modules
 from workflow_rl.episode import Episodes
 from workflow_rl.fork_server import worker_context
@@ -27,7 +27,7 @@ from workflow_rl.ppo import PPO
 from workflow_rl.settings import CollectorSettings, PPOSettings
 
 _SEED = 0
-_ALONE_SECONDS = 0.5
+_ALONE_SECONDS = 0.4
 
 
 @dataclass(frozen=True)
@@ -112,16 +112,17 @@ def prepare(regime: Regime) -> Alone:
     worker_context(preload_modules(regime.environment))
     first = multiprocessing.get_context("forkserver").Process(target=time.sleep, args=(0,))
     first.start()  # runs once the fork server has loaded everything
-    busy = _play_alone(regime.without_waits())
-    turn = busy if regime.waits is None else _play_alone(regime)
+    _play_alone(regime.without_waits(), SynchronousCollector(1, preload=preload_modules(regime.environment)))
+    busy = _play_alone(regime.without_waits(), SequentialCollector())
+    turn = busy if regime.waits is None else _play_alone(regime, SequentialCollector())
     first.join()
     return Alone(turn.waiting_seconds / turn.episodes, busy.playing_cpu_per_episode)
 
 
-def _play_alone(regime: Regime) -> Turn:
-    """A turn of a few episodes, one an update."""
+def _play_alone(regime: Regime, collector: Collector) -> Turn:
+    """A turn of a few episodes, one an update; the collector is closed."""
     watch = Watch(1, _ALONE_SECONDS, num_uncounted=1)
-    with SequentialCollector() as collector:
+    with collector:
         for _ in _train(regime, collector, 0, watch):
             pass
         return watch.turn(collector.num_players)
