@@ -183,6 +183,26 @@ def test_played_fixes_are_judged_by_the_truth_and_by_what_was_shown(red_agent: s
         np.testing.assert_array_equal(part, whole[:10])
 
 
+@pytest.mark.parametrize("red_agent", ["B_lineAgent", "RedMeanderAgent"])
+def test_what_blue_observes_is_close_to_the_truth(red_agent: str) -> None:
+    """Of a policy that removes and restores at random: a Remove leaves a host unknown, which counts."""
+    environment = EnvironmentSpec.of("workflow_rl/Cage2-v0", {"red_agent": red_agent})
+    shape = NetworkShape(52, WORKFLOW_CONTEXT, hidden_size=4, num_actions=145)
+    parameters = np.zeros(shape.num_parameters, np.float32)
+    parameters[-145:][FIXED_TYPE >= 0] = 2.0
+    tickets = [
+        Ticket(1, Stream.TRAINING_EPISODE, e, environment, version=0, batch=0, workflow=e) for e in range(120)
+    ]
+    played = Player().play(tickets, Snapshot(0, shape, parameters))
+    judged = judge_episodes(played, WORKFLOWS, "reachable")
+    true, observed = np.concatenate(judged.true), np.concatenate(judged.observed)
+    complies_as_observed = true[(observed == Fix.COMPLIANT) & (true != Fix.NEEDLESS)]
+    violates_as_observed = true[(observed == Fix.VIOLATING) & (true != Fix.NEEDLESS)]
+    assert min(len(complies_as_observed), len(violates_as_observed)) > 1000
+    assert np.mean(complies_as_observed == Fix.VIOLATING) < 0.07
+    assert np.mean(violates_as_observed == Fix.COMPLIANT) < 0.07
+
+
 @pytest.mark.parametrize("definition", DEFINITIONS)
 def test_all_120_orders_agree_with_the_slow_judge(definition: str) -> None:
     """Every set of compromised types, with and without the foothold, and a fix of every type."""
