@@ -7,6 +7,7 @@ comparison makes. A system that cannot be installed, ends or gets stuck has a ro
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -17,16 +18,19 @@ from typing import Any
 import click
 from measurement import Died, Run, run_system
 from python_environments import InstallationError, default_cache, make_python, pinned_version, variables
+from rows import row
 from systems import FOLDER, SYSTEMS, System
 from task import Task
 
 from workflow_rl import __version__
 from workflow_rl.bench import report
 from workflow_rl.bench.latency import LATENCY, Waits
-from workflow_rl.bench.timing import Spread
 from workflow_rl.environments import CYBORG
 from workflow_rl.errors import SettingError
 from workflow_rl.settings import PPOSettings
+
+_TERMINATED = 128 + signal.SIGTERM
+"""Exit code of a program that was asked to end."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,16 @@ def compare(
         "task": asdict(work.task),
         "rounds": rounds,
         "watched_seconds": seconds,
-        "rows": [row(system, runs[system.name], failures.get(system.name), work) for system in systems],
+        "rows": [
+            row(
+                head(system),
+                runs[system.name],
+                failures.get(system.name),
+                episode_steps=work.task.episode_steps,
+                ideal=work.ideal,
+            )
+            for system in systems
+        ],
     }
 
 
@@ -116,27 +129,11 @@ def run(system: System, task: Task, seconds: float, cache: Path) -> Run:
     return run_system(command, variables(requirements, cache), task.batch_steps, seconds)
 
 
-def row(system: System, runs: Sequence[Run], failure: str | None, work: Work) -> dict[str, Any]:
-    """The system's line of the table: its figures as far as it came, and how it failed if it did."""
+def head(system: System) -> dict[str, str]:
+    """What a row begins with."""
     requirements = system.requirements_file
-    rates = [taken.steps / work.task.episode_steps / taken.wall_seconds for taken in runs]
-    spreads = {
-        "episodes_per_second": rates,
-        "cpu_microseconds_per_step": [1e6 * taken.cpu_seconds / taken.steps for taken in runs],
-        "first_update_seconds": [taken.first_update_seconds for taken in runs],
-        "pss_bytes": [taken.pss_bytes for taken in runs],
-    }
-    if work.ideal is not None:
-        spreads["share_of_ideal"] = [rate / work.ideal for rate in rates]
     version = __version__ if requirements is None else pinned_version(requirements, system.distribution)
-    return {
-        "system": system.name,
-        "version": version,
-        "settings": system.settings,
-        "failure": failure,
-        **{name: asdict(Spread.of(values)) for name, values in spreads.items() if values},
-        "runs": [asdict(taken) for taken in runs],
-    }
+    return {"system": system.name, "version": version, "settings": system.settings}
 
 
 def chosen(names: str) -> list[System]:
@@ -195,6 +192,7 @@ def main(
         work, seconds, rounds = quick_work(work), 0.0, 1
     if work.task.batch_steps % work.task.n_workers:
         raise SettingError(f"--n-workers must divide {work.task.batch_steps} steps, got {n_workers}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))  # so that what was started is ended
     report.run(
         "rivals",
         lambda: {"regime": regime, **compare(work, selected, rounds, seconds, cache)},

@@ -36,6 +36,7 @@ class System:
 SYSTEMS = {
     system.name: system
     for system in (
+        System("step-only", ("step_only.py",), None, "workflow-rl", "no trainer: random actions, no updates"),
         System(
             "workflow-rl",
             ("train_workflow_rl.py",),

@@ -1,4 +1,7 @@
-"""Prints reports of `compare.py` as one table in Markdown: `python table.py REPORT.json ...`."""
+"""Prints reports of `compare.py` as one table in Markdown: `python table.py REPORT.json ...`.
+
+The rounds of reports on the same work are taken together.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from rows import pooled_rows
 
 _COLUMNS = (
     "steps",
@@ -21,13 +26,16 @@ _COLUMNS = (
 
 
 def lines(reports: list[dict[str, Any]]) -> Iterator[str]:
-    """The table, line by line, in the order of the reports."""
+    """The table, line by line; regimes and numbers of workers in the order in which they first occur."""
     yield markdown(_COLUMNS)
     yield markdown(("---",) * len(_COLUMNS))
+    works: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for report in reports:
-        for row in report["rows"]:
+        works.setdefault((report["regime"], report["task"]["n_workers"]), []).append(report)
+    for (regime, n_workers), on_it in works.items():
+        for row in pooled_rows(on_it):
             name = f"{row['system']} {row['version']}"
-            yield markdown((report["regime"], str(report["task"]["n_workers"]), name, *figures(row)))
+            yield markdown((regime, str(n_workers), name, *figures(row)))
 
 
 def figures(row: dict[str, Any]) -> tuple[str, ...]:

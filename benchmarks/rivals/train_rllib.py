@@ -59,7 +59,7 @@ def main() -> None:
         return make_environment(task)
 
     register_env("task", make)
-    ray.init(include_dashboard=False, log_to_driver=False)
+    ray.init(address="local", include_dashboard=False, log_to_driver=False)
     algorithm = configuration(task).build_algo()
     while True:
         result = algorithm.train()

@@ -31,7 +31,7 @@ def main() -> None:
     task = Task.from_command_line()
     ppo = task.ppo
     torch.set_num_threads(ppo.learner_threads)
-    multiprocessing.set_forkserver_preload(["stable_baselines3", "workflow_rl.bench.latency"])
+    multiprocessing.set_forkserver_preload(["stable_baselines3", task.environment.partition(":")[0]])
     environments = SubprocVecEnv(
         [partial(make_environment, task)] * task.n_workers, start_method="forkserver"
     )

@@ -5,11 +5,12 @@
     batched-async   `AsyncBatchedCollector`: processes ask a server for their actions, without a barrier
 
 An asynchronous collector goes on while the learner updates. What it hands over next becomes the next batch,
-whoever played it.
+whoever played it. As for Stable-Baselines3, processes come from a fork server that has loaded the library.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -26,6 +27,8 @@ from torchrl.objectives import ClipPPOLoss
 from torchrl.objectives.value import GAE
 
 from workflow_rl.cage2.scenario import NUM_ACTIONS, NUM_OBSERVATION_BITS
+
+_LIBRARY = ("torchrl.collectors", "torchrl.envs", "torchrl.modules", "torchrl.objectives")
 
 
 def make(task: Task) -> GymWrapper:
@@ -133,6 +136,8 @@ class Learner:
 def main() -> None:
     task = Task.from_command_line()
     torch.set_num_threads(task.ppo.learner_threads)
+    multiprocessing.set_forkserver_preload([*_LIBRARY, task.environment.partition(":")[0]])
+    multiprocessing.set_start_method("forkserver", force=True)  # the library has chosen spawn
     actor = make_actor(task)
     learner = Learner(task, actor)
     collector = COLLECTORS[sys.argv[2]](task, actor)
