@@ -48,7 +48,7 @@ def compare(*arguments: str) -> dict[str, Any]:
 
 def check_row(row: dict[str, Any]) -> None:
     assert row["failure"] is None
-    for figure in ("episodes_per_second", "cpu_microseconds_per_step", "first_update_seconds", "pss_bytes"):
+    for figure in ("episodes_per_second", "cpu_microseconds_per_step", "first_batch_seconds", "pss_bytes"):
         assert 0 < row[figure]["minimum"] <= row[figure]["median"] <= row[figure]["maximum"]
     (run,) = row["runs"]
     assert run["steps"] >= 2 * 60  # two updates at least

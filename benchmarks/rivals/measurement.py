@@ -35,7 +35,7 @@ class Run:
     """What a system did in one round.
 
     Attributes:
-        first_update_seconds: from its launch to the end of its first update.
+        first_batch_seconds: from its launch until it had learnt from a whole batch.
         steps: learnt from while it was watched.
         wall_seconds: that it was watched.
         cpu_seconds: of all its processes in that time.
@@ -43,7 +43,7 @@ class Run:
         pss_bytes: of all of them at the end.
     """
 
-    first_update_seconds: float
+    first_batch_seconds: float
     steps: int
     wall_seconds: float
     cpu_seconds: float
@@ -70,10 +70,8 @@ def run_system(command: Sequence[str], variables: Mapping[str, str], batch_steps
     launched = time.monotonic()
     with _started(command, variables) as system:
         updates = _Updates(system)
-        first = updates.next()
-        begin = first
-        while begin.steps < _WARM_BATCHES * batch_steps:
-            begin = updates.next()
+        first = updates.until(batch_steps)
+        begin = updates.until(_WARM_BATCHES * batch_steps)
         cpu_before = _cpu_seconds(system.process.pid)
         end = updates.next()
         count = 1
@@ -83,7 +81,7 @@ def run_system(command: Sequence[str], variables: Mapping[str, str], batch_steps
         cpu_after = _cpu_seconds(system.process.pid)
         num_processes, pss_bytes = _memory(system.process.pid)
     return Run(
-        first_update_seconds=first.seconds - launched,
+        first_batch_seconds=first.seconds - launched,
         steps=end.steps - begin.steps,
         wall_seconds=end.seconds - begin.seconds,
         cpu_seconds=cpu_after - cpu_before,
@@ -132,6 +130,17 @@ class _Updates:
         self._system = system
         self._lines: queue.Queue[Update | None] = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
+
+    def until(self, steps: int) -> Update:
+        """The first one after which so many steps were learnt from.
+
+        Raises:
+            Died: as `next`.
+        """
+        update = self.next()
+        while update.steps < steps:
+            update = self.next()
+        return update
 
     def next(self) -> Update:
         """Wait for the next one.

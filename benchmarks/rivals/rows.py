@@ -35,7 +35,7 @@ def row(
         "episodes_per_second": rates,
         "share_of_ideal": [] if ideal is None else [rate / ideal for rate in rates],
         "cpu_microseconds_per_step": [1e6 * taken.cpu_seconds / taken.steps for taken in runs],
-        "first_update_seconds": [taken.first_update_seconds for taken in runs],
+        "first_batch_seconds": [taken.first_batch_seconds for taken in runs],
         "pss_bytes": [taken.pss_bytes for taken in runs],
     }
     spreads = {name: asdict(Spread.of(values)) for name, values in figures.items() if values}

@@ -20,7 +20,7 @@ _COLUMNS = (
     "episodes/s",
     "of the ideal",
     "CPU a step, µs",
-    "first update, s",
+    "first batch, s",
     "memory, GB",
 )
 
@@ -46,7 +46,7 @@ def figures(row: dict[str, Any]) -> tuple[str, ...]:
         spread(row["episodes_per_second"], ".3g") + (f"; then {row['failure']}" if row["failure"] else ""),
         f"{row['share_of_ideal']['median']:.2f}" if "share_of_ideal" in row else "",
         f"{row['cpu_microseconds_per_step']['median']:,.0f}",
-        f"{row['first_update_seconds']['median']:.0f}",
+        f"{row['first_batch_seconds']['median']:.0f}",
         f"{row['pss_bytes']['median'] / 1e9:.1f}",
     )
 
