@@ -1,7 +1,7 @@
 """Compares the alignment schemes: each trains six orders against both attackers, and is scored.
 
     python benchmarks/alignment.py
-    python benchmarks/alignment.py --schemes mask --red-agents B_lineAgent --episodes 20000
+    python benchmarks/alignment.py --scheme mask --order "user first" --red-agent B_lineAgent --episodes 20000
 
 Each training spends all its episodes; the final policy is scored on 1,000 fresh ones. The report has for each
 scheme and attacker the means over orders and seeds of reward and of both compliances, how many trainings
@@ -12,8 +12,9 @@ does has no influence on what is learnt.
 
 from __future__ import annotations
 
+import itertools
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -44,13 +45,19 @@ def episodes_needed(learnt: Learning, target: float) -> int | None:
 
 
 def trainings(
-    scheme: str, red_agent: str, fixed: Mapping[str, Any], num_seeds: int, target: float
+    scheme: str,
+    red_agent: str,
+    orders: Sequence[str],
+    fixed: Mapping[str, Any],
+    num_seeds: int,
+    target: float,
 ) -> list[dict[str, Any]]:
     """Train every order with every seed."""
     done = []
-    for name, order in HAND_MADE_ORDERS.items():
+    for name in orders:
         for seed in range(num_seeds):
-            values = {"alignment": scheme, "red_agent": red_agent, "workflow": str(order), "seed": seed}
+            order = str(HAND_MADE_ORDERS[name])
+            values = {"alignment": scheme, "red_agent": red_agent, "workflow": order, "seed": seed}
             learnt = learn_order({**fixed, **values})
             click.echo(f"{scheme}, {red_agent}, {name}: {learnt.score:.1f} at {learnt.compliance}", err=True)
             done.append(
@@ -80,20 +87,30 @@ def _mean(rates: Sequence[float | None]) -> float | None:
 
 
 def compare(
-    schemes: Sequence[str], red_agents: Sequence[str], fixed: Mapping[str, Any], num_seeds: int, target: float
+    pairs: Iterable[tuple[str, str]],
+    orders: Sequence[str],
+    fixed: Mapping[str, Any],
+    num_seeds: int,
+    target: float,
 ) -> dict[str, Any]:
-    """Train everything and return the figures for the report."""
+    """Train all pairs of a scheme and an attacker, and return the figures for the report."""
     cells = []
-    for scheme in schemes:
-        for red_agent in red_agents:
-            runs = trainings(scheme, red_agent, fixed, num_seeds, target)
-            cells.append({"scheme": scheme, "red_agent": red_agent, **summary(runs), "runs": runs})
+    for scheme, red_agent in pairs:
+        runs = trainings(scheme, red_agent, orders, fixed, num_seeds, target)
+        cells.append({"scheme": scheme, "red_agent": red_agent, **summary(runs), "runs": runs})
     return {"settings": fixed, "target": target, "threshold": THRESHOLD, "schemes": cells}
 
 
+def one_of(flag: str, names: Iterable[str]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """An option that takes some of these names, each given with the flag; all of them if none is."""
+    chosen = list(names)
+    return click.option(flag, multiple=True, type=click.Choice(chosen), default=chosen, help="[default: all]")
+
+
 @click.command(help=__doc__)
-@click.option("--schemes", default=",".join(SCHEMES), show_default=True, help="Separated by commas.")
-@click.option("--red-agents", default=",".join(RED_AGENTS), show_default=True, help="Separated by commas.")
+@one_of("--scheme", SCHEMES)
+@one_of("--order", HAND_MADE_ORDERS)
+@one_of("--red-agent", RED_AGENTS)
 @click.option(
     "--episodes", type=click.IntRange(1), default=10_000, show_default=True, help="Of each training."
 )
@@ -102,8 +119,9 @@ def compare(
 @report.json_option
 @click.option("--quick", is_flag=True, help="A few short episodes, to see that it runs.")
 def main(
-    schemes: str,
-    red_agents: str,
+    scheme: Sequence[str],
+    order: Sequence[str],
+    red_agent: Sequence[str],
     episodes: int,
     seeds: int,
     target: float,
@@ -113,7 +131,7 @@ def main(
     fixed = QUICK_SIZE if quick else {**SIZE, "total_episodes": episodes}
     report.run(
         "alignment",
-        lambda: compare(schemes.split(","), red_agents.split(","), fixed, seeds, target),
+        lambda: compare(itertools.product(scheme, red_agent), order, fixed, seeds, target),
         own_load=1,
         json_file=json_file,
     )

@@ -190,7 +190,7 @@ def test_variants_are_compared_over_orders():
 
 
 def test_schemes_are_compared_over_orders_and_attackers():
-    report = report_from_here("alignment.py", "--schemes=mask")
+    report = report_from_here("alignment.py", "--scheme=mask")
     cells = {(cell["scheme"], cell["red_agent"]): cell for cell in report["schemes"]}
     assert set(cells) == {("mask", "B_lineAgent"), ("mask", "RedMeanderAgent")}
     for cell in cells.values():
