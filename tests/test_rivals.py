@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import subprocess
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 import workflow_rl
@@ -152,6 +154,22 @@ def test_a_system_that_is_stuck_is_ended_with_its_processes(load, monkeypatch):
             """,
         )
     assert time.monotonic() - started < 60  # and `_leaves_no_process` finds none
+
+
+def test_nothing_is_left_of_a_system_whose_learner_died(load, tmp_path):
+    file = tmp_path / "process"
+    with pytest.raises(load("measurement").Died, match="exit code 1"):
+        run_program(
+            load,
+            f"""
+            import pathlib, subprocess
+            orphan = subprocess.Popen(["sleep", "600"])
+            pathlib.Path({str(file)!r}).write_text(str(orphan.pid))
+            sys.exit(1)
+            """,
+        )
+    with contextlib.suppress(psutil.NoSuchProcess):
+        psutil.Process(int(file.read_text())).wait(5)  # raises if it lives on
 
 
 def report_on_a_run(load: Any, steps: int, failure: str | None) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from workflow_rl.bench import processes
 _WARM_BATCHES = 2
 _WATCHED_UPDATES = 2
 _PATIENCE_SECONDS = 240.0
+_LOOK_SECONDS = 0.5
 _END_SECONDS = 20.0
 _REASON_LENGTH = 200
 
@@ -103,7 +104,13 @@ def _started(command: Sequence[str], variables: Mapping[str, str]) -> Iterator[_
         tempfile.TemporaryDirectory(prefix="workflow-rl-rival-", ignore_cleanup_errors=True) as folder,
         tempfile.TemporaryFile("w+") as errors,
         subprocess.Popen(
-            command, env=variables, cwd=folder, stdout=subprocess.PIPE, stderr=errors, text=True
+            command,
+            env=variables,
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            start_new_session=True,  # so that processes whose parent has died are still known as its own
         ) as process,
     ):
         try:
@@ -121,6 +128,8 @@ def _end(process: subprocess.Popen[str]) -> None:
     for member in family:
         with contextlib.suppress(ProcessLookupError):
             os.kill(member, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 class _Updates:
@@ -128,7 +137,7 @@ class _Updates:
 
     def __init__(self, system: _System) -> None:
         self._system = system
-        self._lines: queue.Queue[Update | None] = queue.Queue()
+        self._reported: queue.Queue[Update] = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
 
     def until(self, steps: int) -> Update:
@@ -148,20 +157,20 @@ class _Updates:
         Raises:
             Died: there is none for too long, or ever.
         """
-        try:
-            update = self._lines.get(timeout=_PATIENCE_SECONDS)
-        except queue.Empty:
-            raise Died(f"no update for {_PATIENCE_SECONDS:g} s") from None
-        if update is None:
-            raise Died(f"ended with exit code {self._system.process.wait()}: {self._last_words()}")
-        return update
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while time.monotonic() < deadline:
+            has_ended = self._system.process.poll() is not None
+            with contextlib.suppress(queue.Empty):
+                return self._reported.get(timeout=_LOOK_SECONDS)
+            if has_ended:  # its output may still be open, in the hands of processes that it has left behind
+                raise Died(f"ended with exit code {self._system.process.returncode}: {self._last_words()}")
+        raise Died(f"no update for {_PATIENCE_SECONDS:g} s")
 
     def _read(self) -> None:
         assert self._system.process.stdout is not None
         for line in self._system.process.stdout:
             if update := Update.of_line(line):
-                self._lines.put(update)
-        self._lines.put(None)
+                self._reported.put(update)
 
     def _last_words(self) -> str:
         self._system.errors.seek(0)
