@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 import psutil
@@ -11,21 +12,27 @@ _PATIENCE_SECONDS = 5.0
 _SERVERS = ("multiprocessing.forkserver", "multiprocessing.resource_tracker")
 """Started once by Python itself and kept, by design, until this process ends."""
 
+_RAY_NODE = ["start", "--block"]
+"""How a node of a Ray cluster is called that serves several tests (`collectors/ray_nodes.py`)."""
+
 
 def _is_server(process: psutil.Process) -> bool:
     """Whether it is a server of this process; forked workers have the same command line, one level down."""
     return any(name in argument for argument in process.cmdline() for name in _SERVERS)
 
 
+def _is_ray_node(process: psutil.Process) -> bool:
+    command = process.cmdline()
+    return any(command[place : place + 2] == _RAY_NODE for place in range(len(command)))
+
+
 def _left_behind() -> list[psutil.Process]:
-    this = psutil.Process()
+    """Processes that belong to a test; what runs on a node of a cluster is the cluster's."""
     left = []
-    for process in this.children(recursive=True):
-        try:
-            if not (process.ppid() == this.pid and _is_server(process)):
-                left.append(process)
-        except psutil.NoSuchProcess:
-            continue
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if not _is_ray_node(child):
+                left += [*([] if _is_server(child) else [child]), *child.children(recursive=True)]
     return left
 
 

@@ -67,6 +67,7 @@ LAYERS = {
         "collectors.thread_pool",
         "collectors.barrier_free",
         "collectors.executor",
+        "collectors.ray_connection",
         "collectors.ray_actors",
     ),
     "learning": ("distributions", "normalization", "network_inputs", "policy", "gae", "ppo"),
@@ -107,7 +108,10 @@ LAYERS = {
 
 NAMES = list(LAYERS)
 TORCH_BEGINS = NAMES.index("learning")
-OPTIONAL = {"ray": ("collectors.ray_actors",), "csle_cyborg": ("cage2.cyborg", "cage2.cyborg_scenario")}
+OPTIONAL = {
+    "ray": ("collectors.ray_connection", "collectors.ray_actors"),
+    "csle_cyborg": ("cage2.cyborg", "cage2.cyborg_scenario"),
+}
 
 
 def name_of(path: Path) -> str:

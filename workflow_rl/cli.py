@@ -222,8 +222,9 @@ def train_environment_command(context: click.Context, /, resume: Path | None, **
 )
 @click.option("--n-workers", default=os.cpu_count() or 1, show_default=True, help="Worker processes.")
 @click.option(
-    "--collector", default="executor", show_default=True, help="executor, synchronous or sequential."
+    "--collector", default="executor", show_default=True, help="executor, ray, synchronous or sequential."
 )
+@click.option("--ray-address", help="Cluster for --collector ray: host:port or auto; default: this machine.")
 @click.option(
     "--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write the scores here too."
 )
@@ -235,6 +236,7 @@ def evaluate_command(
     path: Path,
     n_workers: int,
     collector: str,
+    ray_address: str | None,
     traceback: bool,
     **plan: Any,
 ) -> None:
@@ -244,7 +246,7 @@ def evaluate_command(
     """
     from workflow_rl import evaluation_job
 
-    players = CollectorSettings(collector=collector, n_workers=n_workers)
+    players = CollectorSettings(collector=collector, n_workers=n_workers, ray_address=ray_address)
     try:
         context.exit(evaluation_job.evaluate(path, evaluation_job.EvaluationPlan(**plan), players))
     except EpisodeError as error:

@@ -1,6 +1,7 @@
 """What every collector promises (`workflow_rl/collectors/interface.py`), held against each of them.
 
-A new collector is one more entry in `COLLECTORS`, and in `ASYNCHRONOUS` if its workers wait for nobody.
+A new collector is one more entry in `COLLECTORS`, and in `ASYNCHRONOUS` if its workers wait for nobody. Those
+on Ray, asked for with `-m ray`, join a cluster that is there already.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,11 +43,26 @@ ASYNCHRONOUS: dict[str, Maker] = {
     "executor": partial(ExecutorCollector, 2),
     "threads": partial(ExecutorCollector, 2, executor="thread"),
 }
+ON_RAY = {"ray-1": 1, "ray-4": 4, "ray": 2}
 
 
-@pytest.fixture(params=COLLECTORS)
+def on_ray(name: str) -> Any:
+    return pytest.param(name, marks=pytest.mark.ray)
+
+
+def maker(request: pytest.FixtureRequest) -> Maker:
+    """What makes the collector that a test is held with."""
+    if request.param not in ON_RAY:
+        return {**COLLECTORS, **ASYNCHRONOUS}[request.param]
+    address = request.getfixturevalue("nodes").address
+    from workflow_rl.collectors.ray_actors import RayCollector
+
+    return partial(RayCollector, ON_RAY[request.param], address=address)
+
+
+@pytest.fixture(params=[*COLLECTORS, on_ray("ray-1"), on_ray("ray-4")])
 def make_collector(request: pytest.FixtureRequest) -> Maker:
-    return COLLECTORS[request.param]
+    return maker(request)
 
 
 @pytest.fixture
@@ -167,9 +184,9 @@ def test_tickets_are_not_counted_as_retried_when_nothing_was_lost(collector: Col
     assert collector.retries == 0
 
 
-@pytest.fixture(params=ASYNCHRONOUS)
+@pytest.fixture(params=[*ASYNCHRONOUS, on_ray("ray")])
 def make_asynchronous(request: pytest.FixtureRequest) -> Maker:
-    return ASYNCHRONOUS[request.param]
+    return maker(request)
 
 
 def finished(episodes: Episodes) -> float:

@@ -12,6 +12,7 @@ import psutil
 import pytest
 from awkward_environments import specification
 from played import assert_same, play, played_alone, snapshot, tickets
+from process_ends import still_running
 
 from workflow_rl.collectors import SynchronousCollector
 from workflow_rl.environments import CYBORG, executor_of
@@ -101,9 +102,8 @@ def test_a_killed_learner_leaves_no_environment() -> None:
     ) as learner:
         assert learner.stdout is not None
         assert learner.stdout.readline() == "played\n"
-        time.sleep(1.0)  # the environments of the second batch are in the middle of a step
+        time.sleep(0.5)  # the environments of the second batch are in the middle of a step
         processes = psutil.Process(learner.pid).children(recursive=True)
         learner.kill()
         assert len(processes) >= 3 + 1, "three environments and the fork server were running"
-        _, alive = psutil.wait_procs(processes, timeout=2.0)
-    assert not alive
+        assert not still_running(processes, seconds=2.0)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from workflow_rl.collectors.executor import ExecutorCollector
 from workflow_rl.collectors.interface import Collector
 from workflow_rl.collectors.sequential import SequentialCollector
@@ -9,6 +12,7 @@ from workflow_rl.collectors.synchronous import SynchronousCollector
 from workflow_rl.cores import usable_cores
 from workflow_rl.environments import NATIVE, executor_of, preload_modules
 from workflow_rl.episode import EnvironmentSpec
+from workflow_rl.errors import MissingExtraError
 from workflow_rl.settings import CollectorSettings
 
 __all__ = [
@@ -29,7 +33,8 @@ def make_collector(settings: CollectorSettings, environment: EnvironmentSpec) ->
         MissingExtraError: Ray is asked for and not installed.
     """
     if settings.collector == "ray":
-        from workflow_rl.collectors.ray_actors import RayCollector  # needs an extra
+        with _needing_ray():
+            from workflow_rl.collectors.ray_actors import RayCollector
 
         return RayCollector(
             settings.n_workers,
@@ -58,9 +63,18 @@ def check_collector(settings: CollectorSettings) -> None:
         MissingExtraError: Ray is asked for and not installed.
     """
     if settings.collector == "ray":
-        from workflow_rl.collectors.ray_actors import check_address
+        with _needing_ray():
+            from workflow_rl.collectors.ray_connection import check_address
 
         check_address(settings.ray_address)
+
+
+@contextmanager
+def _needing_ray() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("Ray", "ray", "--collector ray") from error
 
 
 def _num_useful(n_workers: int, executor: str, environment: EnvironmentSpec) -> int:

@@ -2,26 +2,25 @@
 
     learner process                                         actors (Ray decides on which machine)
     submit(tickets) -> chunks -> dispatcher  ------------>  play(chunk): simulate, infer, sample, record
-    publish(snapshot) -> object store, once a version - ->  mapped from their machine's store, read-only
+    publish(snapshot) -> object store, once a version - ->  fetched once per machine, copied once per actor
     collect(batch)  <- episodes, index order <------------  whole episodes, as flat arrays
 
 Every actor is a pool of one worker for the dispatcher, which hands it a call as soon as the last one is back,
 replaces it when it or its machine is lost, and has its tickets played again: by fixed arithmetic, not by
 timing, so a cluster ends with the weights that one process would have come to.
 
-Episodes travel pickled by us: Ray's own way of sending arrays returns them read-only, and reports what cannot
-be pickled in its own words. Their times are shifted to the learner's clock, to within a message's travel.
+An actor is told the snapshot with its first call of a version and keeps it for the next ones, which then need
+nothing from the object store. Tickets and episodes travel pickled by us: Ray's own way of sending arrays
+returns them read-only, and reports what cannot be pickled in its own words. Times of episodes are shifted to
+the learner's clock, to within a message's travel.
 """
 
 from __future__ import annotations
 
-import heapq
 import importlib
 import itertools
 import math
-import os
 import pickle
-import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -32,32 +31,22 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 import numpy as np
+import ray
+from ray.exceptions import RayError, RayTaskError
 
 from workflow_rl.collectors.attempts import Cause, Failure
 from workflow_rl.collectors.barrier_free import BarrierFreeCollector
 from workflow_rl.collectors.dispatcher import Dispatcher
 from workflow_rl.collectors.pool import Call, CallEnded, PoolBroke, PoolReady, Report
+from workflow_rl.collectors.ray_connection import connect, cpus_of_nodes, cpus_per_worker
 from workflow_rl.environments import POLICY_PRELOAD
 from workflow_rl.episode import Episodes, Snapshot, Ticket
-from workflow_rl.errors import CollectorError, MissingExtraError, SettingError, WorkflowRLError
+from workflow_rl.errors import CollectorError, WorkflowRLError
 from workflow_rl.rollout import Player
 
-try:
-    import ray
-    from ray.exceptions import RayActorError, RayTaskError
-except ImportError as error:
-    raise MissingExtraError("Ray", "ray", "--collector ray") from error
-
-_OBJECT_STORE_BYTES = 200 * 2**20
-"""Of a Ray of our own: snapshots of the versions in flight, and episodes on their way."""
-
-_CONNECT_SECONDS = 5.0
 _SHORT_CALL_SECONDS = 0.1
 """A call to an actor takes a millisecond or two each way. Where calls are shorter than this, an actor has the
 next one waiting; where they are longer, that one would better wait for whichever actor is free first."""
-
-_CPU_STEPS = 10_000
-"""Ray counts CPUs in ten-thousandths."""
 
 _BYSTANDER = Failure(Cause.BYSTANDER, "it waited for an actor that was lost")
 
@@ -69,11 +58,13 @@ class RayCollector(BarrierFreeCollector):
     process has joined a Ray already, that one is used and left as it is.
 
     Args:
-        n_workers: actors; each is given the same share of the CPUs, so that all find a place.
+        n_workers: actors; each is given the same share of the CPUs, so that all find a place
+            (`ray_connection.cpus_per_worker`). One that finds none now waits for a node that has one.
         address: of a cluster, "host:port" or "auto" for the one this machine is part of.
         preload: what actors import before they play (`environments.preload_modules`).
         episode_timeout: seconds after which an episode counts as hanging, its actor is killed and its ticket
-            played again; `None` for never. Episodes that travel together count as one.
+            played again; `None` for never. Episodes that travel together count as one: they are expected to
+            take some milliseconds all in all.
 
     Raises:
         SettingError: there is no cluster at the address, or it cannot be joined.
@@ -91,7 +82,7 @@ class RayCollector(BarrierFreeCollector):
         store = ObjectStore()
         numbers = itertools.count(1)
         actor_class = ray.remote(
-            num_cpus=cpus_per_worker(_cpus_of_nodes(), n_workers),
+            num_cpus=cpus_per_worker(cpus_of_nodes(), n_workers),
             scheduling_strategy="SPREAD",
             enable_task_events=False,
         )(ActorWorker)
@@ -103,90 +94,12 @@ class RayCollector(BarrierFreeCollector):
 
     def close(self) -> None:
         """End the actors at once, and Ray if it was started or joined here."""
-        super().close()
-        if self._is_ours:
-            self._is_ours = False
-            ray.shutdown()
-
-
-def connect(address: str | None) -> bool:
-    """Join a cluster, or start a Ray of our own; `ray.shutdown` undoes it.
-
-    Args:
-        address: "host:port", "auto", or `None` for one of our own.
-
-    Returns:
-        Whether anything was done: a Ray that this process has joined already stays.
-
-    Raises:
-        SettingError: there is no cluster at the address, or it cannot be joined.
-    """
-    if ray.is_initialized():
-        return False
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # It prints pages about lost workers, over the display; the run's retries.jsonl tells of them too.
-    ray._private.worker._worker_logs_enabled = False
-    quiet = {"logging_level": "error", "log_to_driver": False}
-    if address is None:
-        ray.init("local", include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES, **quiet)
-        return True
-    try:
-        _check_reachable(address)
-        ray.init(address, **quiet)
-    except (OSError, RuntimeError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
-        raise SettingError(
-            f"--ray-address {address} is no cluster to join: {reason}; ray start --head starts one"
-        ) from error
-    return True
-
-
-def check_address(address: str | None) -> None:
-    """Find out whether there is a cluster to join.
-
-    Args:
-        address: as of `connect`.
-
-    Raises:
-        SettingError: there is none.
-    """
-    if address is not None and connect(address):
-        ray.shutdown()
-
-
-def _check_reachable(address: str) -> None:
-    """Find out in seconds what Ray takes two minutes to find out.
-
-    Raises:
-        OSError, ValueError: nobody answers, or it is no address.
-    """
-    if address != "auto":
-        host, colon, port = address.rpartition(":")
-        if not colon:
-            raise ValueError("it must be auto or host:port")
-        socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
-
-
-def _cpus_of_nodes() -> list[float]:
-    return [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
-
-
-def cpus_per_worker(cpus: Sequence[float], n_workers: int) -> float:
-    """The largest share of a CPU, at most a whole one, with which so many workers find a place.
-
-    A node with c CPUs has places for k workers of c / k each, so the share is the n-th largest of these
-    quotients over all nodes (as D'Hondt's method gives seats to parties).
-
-    Args:
-        cpus: of each node.
-        n_workers: at least 1.
-
-    Returns:
-        In steps of 1/10,000, rounded down; a whole CPU where no node has any yet.
-    """
-    quotients = (c / k for c in cpus if c > 0 for k in range(1, n_workers + 1))
-    largest = heapq.nlargest(n_workers, quotients)
-    return max(1, math.floor(min(1.0, *largest[-1:]) * _CPU_STEPS)) / _CPU_STEPS if largest else 1.0
+        try:
+            super().close()
+        finally:
+            if self._is_ours:
+                self._is_ours = False
+                ray.shutdown()
 
 
 class ObjectStore:
@@ -221,6 +134,7 @@ class ActorWorker:
 
     def __init__(self) -> None:
         self._player = Player()
+        self._snapshot: Snapshot | None = None
 
     def show_up(self, import_path: Sequence[str], preload: Sequence[str]) -> None:
         """Load what playing needs; environments are looked for where the learner finds them, too."""
@@ -228,24 +142,28 @@ class ActorWorker:
         for module in preload:
             importlib.import_module(module)
 
-    def play(self, tickets: tuple[Ticket, ...], snapshot: Snapshot) -> bytes:
+    def play(self, pickled: bytes, snapshot: Snapshot | None) -> bytes:
         """Play tickets of one version, in order.
 
         Args:
-            tickets: at least one.
-            snapshot: of their version; its weights are mapped from the object store and cannot be written.
+            pickled: a tuple of at least one ticket.
+            snapshot: of their version, weights mapped from the object store; `None` for the last call's.
 
         Returns:
             Pickled: the episodes or the error they ended with, and this machine's monotonic clock in seconds.
+
+        Raises:
+            RuntimeError: the last call had another version, since the one in between never arrived.
         """
-        # Compiled code would be compiled again for arrays that cannot be written.
-        writable = replace(snapshot, parameters=snapshot.parameters.copy())
-        outcome: Episodes | WorkflowRLError
+        tickets: tuple[Ticket, ...] = pickle.loads(pickled)
+        if snapshot is not None:  # a copy: code is compiled anew for arrays that cannot be written
+            self._snapshot = replace(snapshot, parameters=snapshot.parameters.copy())
+        if self._snapshot is None or self._snapshot.version != tickets[0].version:
+            raise RuntimeError(f"the policy of {tickets[0]} has not arrived")
         try:
-            outcome = self._player.play(tickets, writable)
-        except WorkflowRLError as error:
-            outcome = error
-        return pickle.dumps((outcome, time.monotonic()))
+            return pickle.dumps((self._player.play(tickets, self._snapshot), time.monotonic()))
+        except WorkflowRLError as error:  # not kept: its traceback has all that the environment held
+            return pickle.dumps((error, time.monotonic()))
 
 
 def _launch(actor_class: Any) -> Any:
@@ -287,6 +205,7 @@ class ActorPool:
         self._actor: Any = None
         self._is_ready = False
         self._is_broken = False
+        self._version: int | None = None
         self._failure = _BYSTANDER
         self._first_since = 0.0
         self._call_seconds = math.inf
@@ -312,8 +231,10 @@ class ActorPool:
         if not self.calls:
             self._first_since = time.monotonic()
         self.calls[call.number] = call
-        snapshot = self._store.reference(call.tickets[0].version)
-        reply = self._actor.play.remote(call.tickets, snapshot).future()
+        version = call.tickets[0].version
+        news = None if version == self._version else self._store.reference(version)
+        self._version = version
+        reply = self._actor.play.remote(pickle.dumps(call.tickets), news).future()
         reply.add_done_callback(partial(self._on_done, call))
 
     def take_back(self, call: Call) -> None:
@@ -361,7 +282,8 @@ class ActorPool:
         error = future.exception()
         if error is None:
             self._report(CallEnded(self, call, self._read(future.result())))
-        elif isinstance(error, RayTaskError):
+        elif isinstance(error, RayTaskError) and not isinstance(error.cause, RayError):
+            self._version = None  # it may not have arrived
             error.cause.__cause__ = error  # has the traceback of the actor
             self._report(CallEnded(self, call, error.cause))
         else:
@@ -393,5 +315,5 @@ class ActorPool:
 
 def _reason(error: BaseException) -> str:
     """Why an actor was lost, in a sentence of Ray's."""
-    last = str(error).strip().splitlines()[-1].strip() if isinstance(error, RayActorError) else str(error)
-    return last.partition(". ")[0]
+    *_, last = str(error).strip().splitlines() or [type(error).__name__]
+    return last.strip().partition(". ")[0]
