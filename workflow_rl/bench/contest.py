@@ -27,6 +27,10 @@ from workflow_rl.ppo import PPO
 from workflow_rl.settings import CollectorSettings, PPOSettings
 
 _SEED = 0
+_CATCHING_UP = 2
+"""Updates, beyond the lag, after which a learner that fell behind in its first update has caught up; counted
+among them, batches that had been waiting for it would show more episodes than are played."""
+
 _ALONE_SECONDS = 0.4
 
 
@@ -96,7 +100,7 @@ def play_rounds(systems: Sequence[System], schedule: Schedule) -> dict[str, list
 def take_turn(system: System, seconds: float) -> Turn:
     """One turn, in which at least so many seconds and at least two updates count."""
     lag = system.settings.lag
-    watch = Watch(system.batch_size, seconds, num_uncounted=max(1, lag))
+    watch = Watch(system.batch_size, seconds, num_uncounted=lag + _CATCHING_UP if lag > 0 else 1)
     with make_collector(system.settings, system.regime.environment) as collector:
         for _ in _train(system.regime, collector, lag, watch):
             pass
