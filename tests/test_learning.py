@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pytest
 
+from workflow_rl.alignment_schemes import mask_of
 from workflow_rl.collectors import make_collector
 from workflow_rl.environments import cage2_environment
 from workflow_rl.evaluate import Score, evaluate_policy, evaluation_tickets, score
@@ -25,9 +26,7 @@ ORDER = Workflow.parse("op_server,enterprise,defender,op_host,user")
 
 def train_and_score(num_episodes: int, **settings: object) -> Score:
     """Train on one order with the default settings, then score 200 fresh episodes."""
-    resolved = TrainSettings.from_flat(
-        {"n_workers": 2, "stop_rule": "plateau", "patience_updates": 1000, **settings}
-    )
+    resolved = TrainSettings.from_flat({"n_workers": 2, "stop_rule": "budget", **settings})
     environment = cage2_environment(resolved.simulator)
     shape = shape_for(environment, hidden_size=resolved.ppo.hidden_size, has_workflow=True)
     policy = ActorCritic(shape)
@@ -38,7 +37,13 @@ def train_and_score(num_episodes: int, **settings: object) -> Score:
         assert sum(report.batch_size for report in training.run(num_episodes)) == num_episodes
         snapshot = policy.snapshot(counters.version)
         tickets = evaluation_tickets(
-            environment, snapshot, run_seed=0, episodes=range(200), batch=counters.batch, workflow=ORDER
+            environment,
+            snapshot,
+            run_seed=0,
+            episodes=range(200),
+            batch=counters.batch,
+            workflow=ORDER,
+            mask=mask_of(resolved.alignment),
         )
         return score(evaluate_policy(collector, snapshot, tickets), ORDER, "reachable")
 
@@ -54,6 +59,15 @@ def test_three_thousand_native_episodes_are_enough_for_a_useful_defender() -> No
 @pytest.mark.parametrize("red_agent", ["B_lineAgent", "RedMeanderAgent"])
 def test_every_attacker_is_learnt_natively(red_agent: str) -> None:
     assert train_and_score(10_000, red_agent=red_agent).reward > -60
+
+
+@pytest.mark.learning
+def test_a_masked_and_priced_policy_learns_to_defend_and_to_comply() -> None:
+    result = train_and_score(5000, alignment="mask-lagrangian")
+    assert result.reward > RANDOM_REWARD / 10
+    assert result.compliance is not None
+    assert result.compliance > 0.95
+    assert result.observed_compliance == 1.0
 
 
 @pytest.mark.learning
