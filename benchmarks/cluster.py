@@ -4,7 +4,8 @@ Measured here, on a Ray of the program's own, with episodes of 100 steps, 52 bit
 wait (`workflow_rl.bench.latency`):
 
     bytes       of the weights of a version, of a ticket on its way out, of an episode on its way back
-    learner     CPU time of handing out an episode and taking it back, and of learning from it
+    learner     CPU time of handing out an episode and taking it back, and of learning from it; and of finding
+                the next worker among so many, which the dispatcher does twice an episode
     daemons     CPU time of Ray's own processes beside the learner
     at rest     CPU time that learner and daemons take when nothing goes on, which is in no other figure
     actors      seconds until all of them have played, and the memory of one
@@ -20,19 +21,24 @@ from __future__ import annotations
 import os
 import pickle
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from workflow_rl.bench import processes, report
 from workflow_rl.bench.latency import Waits
+from workflow_rl.collectors.pool import Call
 
 # Modules that load torch or Ray are imported in functions, so that --help needs neither.
 if TYPE_CHECKING:
     from workflow_rl.bench.timing import Spread
     from workflow_rl.collectors import Collector
+    from workflow_rl.collectors.pool import MakePool, Report
     from workflow_rl.episode import Episodes
     from workflow_rl.policy import ActorCritic
 
@@ -40,6 +46,10 @@ _WAITS = Waits(mean_step=5.6e-4)
 """A tenth of the latency regime's: what an episode costs its learner does not depend on how long it took."""
 
 _GIGABIT_BYTES = 1e9 / 8
+_SEARCHES = 2
+"""Of the dispatcher, an episode: one that finds the worker who is free now, one that finds nobody else."""
+
+_SEARCHING_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -180,15 +190,48 @@ def measure_rest(seconds: float) -> CpuTime:
     return CpuTime(taken.learner / seconds, taken.daemons / seconds)
 
 
+class BusyPool:
+    """A worker that plays and never comes back, as the dispatcher sees it."""
+
+    def __init__(self, size: int, report: Callable[[Report], None]) -> None:  # noqa: ARG002  (never reports)
+        self.num_workers = size
+        self.calls = {0: Call(0, (), SimpleQueue())}
+        self.is_ready = True
+        self.num_prefetched = 0
+
+    def look_after(self, episode_timeout: float | None) -> None:
+        """Nothing happens to it."""
+
+    def terminate(self) -> list[BaseProcess]:
+        """It has no process."""
+        return []
+
+
+def search_cpu_seconds(workers: int) -> float:
+    """CPU time of the dispatcher's search for a free one of so many workers."""
+    from workflow_rl.collectors.dispatcher import Dispatcher
+
+    dispatcher = Dispatcher([1] * workers, cast("MakePool", BusyPool), None)
+    started, count = time.thread_time(), 0
+    while time.thread_time() - started < _SEARCHING_SECONDS:
+        dispatcher._emptiest()
+        count += 1
+    seconds = (time.thread_time() - started) / count
+    dispatcher.close()
+    return seconds
+
+
 def load_of(cluster: Cluster, costs: Costs) -> dict[str, float]:
     """What a cluster asks of its learner, and what it gets."""
-    cpu_seconds = costs.hand_over_cpu_seconds.median + costs.update_cpu_seconds.median
+    search = _SEARCHES * search_cpu_seconds(cluster.workers)
+    cpu_seconds = costs.hand_over_cpu_seconds.median + search + costs.update_cpu_seconds.median
     possible = cluster.workers / cluster.episode_seconds
     rate = min(possible, 1.0 / cpu_seconds)
     machines = -(-cluster.workers // cluster.workers_per_machine)
     sent = rate * (costs.ticket_bytes + costs.snapshot_bytes * machines / cluster.workers)
     return {
         **asdict(cluster),
+        "search_cpu_seconds": search,
         "possible_episodes_per_second": possible,
         "learner_cores_needed": possible * cpu_seconds,
         "episodes_per_second": rate,
