@@ -26,6 +26,8 @@ _COLOURS = {"executor": "#0b6e4f", "synchronous": "#c8553d", "sequential": "#7a7
 _IDEAL = "#222222"
 _UPDATE = "#f2c14e"
 _DPI = 120
+_GAP_SECONDS = 0.01
+"""What makes the end of one episode and the start of the next visible."""
 
 
 def make_plotter(directory: Path) -> Callable[[Figures], None]:
@@ -117,13 +119,11 @@ def _timelines(count: Figures) -> Figure:
     for panel, name in zip(panels, names, strict=True):
         timeline = count["timelines"][name]
         for start, end in timeline["updates"]:
-            panel.axvspan(start, end, color=_UPDATE, alpha=0.6, linewidth=0)
+            panel.axvspan(start, end, color=_UPDATE, alpha=0.45, linewidth=0, zorder=3)
         rows = [row for row, _, _ in timeline["episodes"]]
-        lengths = [end - start for _, start, end in timeline["episodes"]]
+        lengths = [end - start - _GAP_SECONDS for _, start, end in timeline["episodes"]]
         starts = [start for _, start, _ in timeline["episodes"]]
-        panel.barh(
-            rows, lengths, left=starts, height=0.8, color=_COLOURS[name], edgecolor="white", linewidth=0.4
-        )
+        panel.barh(rows, lengths, left=starts, height=1.0, color=_COLOURS[name], linewidth=0)
         panel.set(ylabel="worker", title=f"{name}: a bar is an episode, yellow an update")
     panels[-1].set(xlabel="seconds", xlim=(0, TIMELINE_SECONDS))
     return figure

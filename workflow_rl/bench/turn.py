@@ -23,7 +23,7 @@ from workflow_rl.episode import Episodes
 _FEWEST_UPDATES = 2
 """Counted in a turn, however slow the system."""
 
-TIMELINE_SECONDS = 2.0
+TIMELINE_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
