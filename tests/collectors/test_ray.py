@@ -155,6 +155,20 @@ def test_a_ray_of_its_own_ends_with_its_collector_and_with_its_learner(tmp_path:
 
 
 @pytest.mark.ray
+def test_a_ray_that_cannot_start_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = subprocess.run(
+        [sys.executable, "-c", "from workflow_rl.collectors.ray_actors import *; RayCollector(1)"],
+        env={**os.environ, "RAY_TMPDIR": str(tmp_path / "file")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("workflow_rl.errors.CollectorError: Ray cannot start on this machine: ")
+
+
+@pytest.mark.ray
 def test_auto_is_the_cluster_that_the_system_names(nodes: RayNodes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", nodes.address)
     asked = tickets(range(3))

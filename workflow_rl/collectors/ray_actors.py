@@ -68,6 +68,7 @@ class RayCollector(BarrierFreeCollector):
 
     Raises:
         SettingError: there is no cluster at the address, or it cannot be joined.
+        CollectorError: Ray cannot start on this machine.
     """
 
     def __init__(

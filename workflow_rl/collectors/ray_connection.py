@@ -14,11 +14,12 @@ from collections.abc import Sequence
 import ray
 from ray.exceptions import RayError
 
-from workflow_rl.errors import SettingError
+from workflow_rl.errors import CollectorError, SettingError
 
 _OBJECT_STORE_BYTES = 200 * 2**20
 """Of a Ray of our own: snapshots of the versions in flight, and episodes on their way."""
 
+_QUIET = {"logging_level": "error", "log_to_driver": False}
 _CONNECT_SECONDS = 5.0
 _LAST_PORT = 65_535
 _CPU_STEPS = 10_000
@@ -36,21 +37,23 @@ def connect(address: str | None) -> bool:
 
     Raises:
         SettingError: there is no cluster at the address, or it cannot be joined.
+        CollectorError: Ray cannot start here.
     """
     if ray.is_initialized():
         return False
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # It prints pages about lost workers, over the display; the run's retries.jsonl tells of them too.
     ray._private.worker._worker_logs_enabled = False
-    quiet = {"logging_level": "error", "log_to_driver": False}
-    if address is None:
-        ray.init("local", include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES, **quiet)
-        return True
     try:
-        _check_reachable(address)
-        ray.init(address, **quiet)
+        if address is None:
+            ray.init("local", include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES, **_QUIET)
+        else:
+            _check_reachable(address)
+            ray.init(address, **_QUIET)
     except (OSError, RuntimeError, ValueError, RayError) as error:
         reason = str(error).partition("\n")[0]
+        if address is None:
+            raise CollectorError(f"Ray cannot start on this machine: {reason}") from error
         raise SettingError(
             f"--ray-address {address} is no cluster to join: {reason}; ray start --head starts one, and "
             "docs/cluster.md says what else it takes"
