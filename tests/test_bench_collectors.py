@@ -14,12 +14,12 @@ import pytest
 from test_bench import program
 
 from workflow_rl.bench.barrier import sigma_for, slowest_episode_of, slowest_lognormal, slowest_measured
-from workflow_rl.bench.causes import NumpyPolicy
 from workflow_rl.bench.collectors import busy_warning
 from workflow_rl.bench.contest import System, take_turn
 from workflow_rl.bench.figures import confidence, speed_up
 from workflow_rl.bench.four import missing_extra
 from workflow_rl.bench.latency import Waits
+from workflow_rl.bench.pairs import NumpyPolicy
 from workflow_rl.bench.plan import SECTIONS, Options, Plan
 from workflow_rl.bench.plots import draw
 from workflow_rl.bench.regimes import latency_regime

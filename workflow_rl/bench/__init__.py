@@ -20,6 +20,7 @@
     footprint  what a system takes of the machine
     scaling    the sections scaling and, with Ray, four
     causes     where the speed-up comes from
+    pairs      two ways to do the same, inside of every system
     tails      speed-up by tail of the step times
     barrier    what theory says about barriers
     figures    medians and intervals; tables and plots show them

@@ -18,27 +18,18 @@ kept against new ones for each episode, and workers that are kept against new on
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
-
-import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from workflow_rl.bench.barrier import slowest_episode_of, slowest_of
 from workflow_rl.bench.contest import System, play_rounds
 from workflow_rl.bench.figures import foreign_cores
+from workflow_rl.bench.pairs import measure_pairs
 from workflow_rl.bench.regimes import Regime
 from workflow_rl.bench.scaling import Contest
-from workflow_rl.bench.timing import Figure, Spread, Workload, measure
+from workflow_rl.bench.timing import Spread
 from workflow_rl.bench.turn import Turn
-from workflow_rl.episode import NetworkShape, Snapshot, Ticket
-from workflow_rl.inference import Actor
-from workflow_rl.policy import ActorCritic
-from workflow_rl.rollout import Player
-from workflow_rl.seeding import Stream, episode_key
 
 ALONE = "sequential"
 EQUAL_SYNCHRONOUS = "synchronous, equal steps"
@@ -46,12 +37,6 @@ EQUAL_EXECUTOR = "executor, lag 0, equal steps"
 SYNCHRONOUS = "synchronous"
 ON_POLICY = "executor, lag 0"
 BARRIER_FREE = "executor"
-
-_DECISIONS = 100
-"""In one piece of the inference workloads."""
-
-_PAIR_SECONDS = 0.5
-"""For each of a pair in each round, at most."""
 
 Turns = Mapping[str, Sequence[Turn]]
 
@@ -181,117 +166,10 @@ def _start_up_factor(turns: Sequence[Turn]) -> Factor:
 
 
 def _pair_factors(contest: Contest) -> list[Factor]:
-    """Two ways to do the same in this process, in alternation."""
-    rounds, seconds = contest.schedule.rounds, min(contest.schedule.seconds, _PAIR_SECONDS)
-    factors = []
-    shape = contest.regime.shape
-    if not (shape.branches or shape.is_gaussian):
-        contest.schedule.show("inference")
-        compiled, in_numpy, in_torch = measure(_decision_workloads(shape), rounds=rounds, seconds=seconds)
-        for name, slower in (("numpy", in_numpy), ("torch", in_torch)):
-            factors.append(
-                Factor(
-                    "compiled inference", f"a decision in {name} to compiled", _faster(compiled, slower), None
-                )
-            )
-    contest.schedule.show("environments")
-    kept, anew = measure(_environment_workloads(contest.regime), rounds=rounds, seconds=seconds)
-    factors.append(Factor("environment kept", "built for each episode to kept", _faster(kept, anew), None))
-    return factors
-
-
-def _decision_workloads(shape: NetworkShape) -> list[Workload]:
-    """Decisions on random bits, one observation at a time."""
-    policy = ActorCritic(shape)
-    snapshot = policy.snapshot(0)
-    observations = np.random.default_rng(0).integers(
-        2, size=(_DECISIONS, shape.num_observations), dtype=np.uint8
-    )
-    context = np.zeros(shape.num_context, np.float32)
-    actor = Actor(snapshot)
-    actor.begin_episode(context, episode_key(0, Stream.TRAINING_EPISODE, 0), greedy=False)
-    in_numpy = NumpyPolicy(snapshot)
-    inputs = torch.from_numpy(np.hstack([observations, np.tile(context, (_DECISIONS, 1))]).astype(np.float32))
-
-    def in_torch(step: int) -> None:
-        with torch.no_grad():
-            log_probs = policy.logits(inputs[step : step + 1]).log_softmax(1)
-            log_probs[0, torch.multinomial(log_probs.exp(), 1)].item()
-
-    ways: dict[str, Callable[[int], object]] = {
-        "compiled": lambda step: actor.act(observations[step], step),
-        "numpy": lambda step: in_numpy.act(observations[step], context),
-        "torch": in_torch,
-    }
-    return [Workload(name, _repeated(way)) for name, way in ways.items()]
-
-
-def _repeated(decide: Callable[[int], object]) -> Callable[[], int]:
-    def play() -> int:
-        for step in range(_DECISIONS):
-            decide(step)
-        return _DECISIONS
-
-    return play
-
-
-class NumpyPolicy:
-    """A snapshot's policy as it would be written without a compiler."""
-
-    def __init__(self, snapshot: Snapshot) -> None:
-        self._layers: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
-        self._draws = np.random.default_rng(0)
-        parameters = snapshot.parameters
-        for inputs, outputs in snapshot.shape.layer_sizes:
-            weights, biases, parameters = np.split(parameters, [inputs * outputs, (inputs + 1) * outputs])
-            self._layers.append((weights.reshape(inputs, outputs), biases))
-
-    def act(self, observation: NDArray[np.uint8], context: NDArray[np.float32]) -> tuple[int, float]:
-        """An action and its log-probability."""
-        values = np.concatenate([observation, context], dtype=np.float32)
-        for weights, biases in self._layers[:-1]:
-            values = np.tanh(values @ weights + biases)
-        weights, biases = self._layers[-1]
-        logits = values @ weights + biases
-        probabilities = np.exp(logits - logits.max())
-        cumulative = np.cumsum(probabilities)
-        action = int(np.searchsorted(cumulative, self._draws.random() * cumulative[-1], side="right"))
-        return action, float(np.log(probabilities[action] / cumulative[-1]))
-
-
-def _environment_workloads(regime: Regime) -> list[Workload]:
-    """Whole episodes by the package's own player, whose environments are kept or not."""
-    snapshot = ActorCritic(regime.shape).snapshot(0)
-    numbers = itertools.count()
-    keeping = Player()
-
-    def play(player: Player) -> int:
-        ticket = Ticket(
-            0,
-            Stream.TRAINING_EPISODE,
-            next(numbers),
-            regime.environment,
-            0,
-            batch=0,
-            workflow=regime.workflow,
-        )
-        return player.play([ticket], snapshot).num_steps
-
-    def play_anew() -> int:
-        player = Player()
-        steps = play(player)
-        player.close()
-        return steps
-
-    return [Workload("kept", lambda: play(keeping)), Workload("anew", play_anew)]
-
-
-def _faster(quick: Figure, slow: Figure) -> Spread:
-    """How many times as fast by wall time, round by round."""
-    return Spread.of(
-        (a.steps / a.wall_seconds) / (b.steps / b.wall_seconds)
-        for a, b in zip(quick.samples, slow.samples, strict=True)
-    )
+    """What is inside of every system, whatever its barriers."""
+    contest.schedule.show("inference and environments")
+    pairs = measure_pairs(contest.regime, contest.schedule.rounds, contest.schedule.seconds)
+    return [Factor(pair.name, pair.change, pair.times, None) for pair in pairs]
 
 
 def _ratios(turns: Turns, above: str, below: str) -> list[float]:
