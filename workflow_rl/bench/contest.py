@@ -11,9 +11,11 @@ The learner is PPO on the environment's own reward, always from the same fresh p
 from __future__ import annotations
 
 import multiprocessing
+import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from workflow_rl.bench.regimes import Regime
 from workflow_rl.bench.turn import Turn, Watch
@@ -63,6 +65,14 @@ class Alone:
 
     episode_seconds: float
     episode_cpu_seconds: float
+
+    @classmethod
+    def of(cls, turns: Sequence[Turn]) -> Self:
+        """The medians of turns of one environment in which nobody waits for anything."""
+        return cls(
+            statistics.median(turn.waiting_seconds / turn.episodes for turn in turns),
+            statistics.median(turn.playing_cpu_per_episode for turn in turns),
+        )
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,9 @@ def measure_count(contest: Contest, collectors: Sequence[str], n_workers: int) -
         n_workers: of each, but for the sequential one.
     """
     turns = contest.play(collectors, n_workers)
-    ideal = ideal_rate(contest.regime, n_workers, contest.alone)
+    # Where nobody waits, turns beside the others know better than the few episodes at the start.
+    alone = contest.alone if contest.regime.waits is not None else Alone.of(turns["sequential"])
+    ideal = ideal_rate(contest.regime, n_workers, alone)
     references = {name: turns[name] for name in REFERENCES if name in turns}
     return {
         "n_workers": n_workers,
