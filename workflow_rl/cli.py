@@ -338,7 +338,7 @@ def bench_simulator_command(
     help="Episodes of an update.  [default: as many as workers]",
 )
 @click.option("--rounds", type=click.IntRange(1), help="Turns of each system.  [default: 5]")
-@click.option("--seconds", type=float, help="Counted in each turn, at least.  [default: 3]")
+@click.option("--seconds", type=float, help="Counted in each turn, at least.  [default: 5]")
 @click.option(
     "--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write the report here too."
 )

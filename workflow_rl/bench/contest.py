@@ -10,6 +10,7 @@ The learner is PPO on the environment's own reward, always from the same fresh p
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import statistics
 import time
@@ -29,7 +30,7 @@ from workflow_rl.ppo import PPO
 from workflow_rl.settings import CollectorSettings, PPOSettings
 
 _SEED = 0
-_CATCHING_UP = 2
+_CATCHING_UP = 3
 """Updates, beyond the lag, after which a learner that fell behind in its first update has caught up; counted
 among them, batches that had been waiting for it would show more episodes than are played."""
 
@@ -45,12 +46,14 @@ class System:
         settings: of its collector.
         batch_size: episodes of an update.
         regime: what it plays.
+        most_seconds: counted in a turn of it, however long those of others are.
     """
 
     name: str
     settings: CollectorSettings
     batch_size: int
     regime: Regime
+    most_seconds: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ def play_rounds(systems: Sequence[System], schedule: Schedule) -> dict[str, list
     for number in range(schedule.rounds):
         for system in systems if number % 2 == 0 else reversed(systems):
             schedule.show(f"round {number + 1} of {schedule.rounds}: {system.name}")
-            turns[system.name].append(take_turn(system, schedule.seconds))
+            turns[system.name].append(take_turn(system, min(schedule.seconds, system.most_seconds)))
     return turns
 
 

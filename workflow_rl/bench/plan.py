@@ -44,7 +44,7 @@ class Plan:
     lag: int = 2
     batch_size: int | None = None
     rounds: int = 5
-    seconds: float = 3.0
+    seconds: float = 5.0
     sigmas: Sequence[float] = (0.0, 0.5, 1.25, 2.0)
 
 

@@ -14,6 +14,8 @@ from workflow_rl.bench.turn import Turn
 from workflow_rl.settings import CollectorSettings
 
 _BARRIER_FREE = ("executor", "ray")
+_ALONE_SECONDS = 2.0
+"""Counted in a turn of one environment alone."""
 
 
 @dataclass(frozen=True)
@@ -37,16 +39,17 @@ class Contest:
     def system(self, collector: str, n_workers: int) -> System:
         """A collector of so many workers.
 
-        One environment alone is too slow for a whole batch in a turn. As its rate does not depend on the size
-        of a batch, it gets as many episodes as take half a turn.
+        One environment alone is too slow for a whole batch in a turn. As its rate hardly varies and does not
+        depend on the size of a batch, it gets short turns, and batches of which two fit into one.
         """
         settings = CollectorSettings(
             collector=collector, n_workers=n_workers, lag=self.lag if collector in _BARRIER_FREE else 0
         )
         batch_size = self.batch_size or n_workers
         if collector == "sequential":
-            fitting = int(self.schedule.seconds / 2 / self.alone.episode_seconds)
-            batch_size = max(1, min(batch_size, fitting))
+            seconds = min(self.schedule.seconds, _ALONE_SECONDS)
+            batch_size = max(1, min(batch_size, int(seconds / 2 / self.alone.episode_seconds)))
+            return System(collector, settings, batch_size, self.regime, seconds)
         return System(collector, settings, batch_size, self.regime)
 
     def play(self, collectors: Sequence[str], n_workers: int) -> dict[str, list[Turn]]:
