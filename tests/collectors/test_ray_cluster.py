@@ -15,6 +15,7 @@ import pytest
 from ray_nodes import RayNodes
 
 import workflow_rl
+from workflow_rl.run_log import LEARNING_LOG
 
 pytestmark = pytest.mark.ray
 pytest.importorskip("ray", reason="needs workflow-rl[ray]")
@@ -24,7 +25,6 @@ N_WORKERS = 6
 TRAIN = (
     *("train-env", "--env=awkward_environments:Uneven-v0", "--total-steps=8000", "--steps-per-update=400"),
     *("--minibatch-size=200", "--hidden-size=8", "--lag=2", "--evaluation-episodes=2"),
-    "--checkpoint-seconds=0",  # writes the logs after every update
 )
 
 
@@ -51,7 +51,7 @@ def finish(training: subprocess.Popen[str], run: Path) -> dict[str, Any]:
 
 
 def wait_for_updates(training: subprocess.Popen[str], run: Path, count: int) -> None:
-    log = run / "training_log.csv"
+    log = run / LEARNING_LOG
     while not log.exists() or len(log.read_text().splitlines()) <= count:
         assert training.poll() is None, training.communicate()[0]
         time.sleep(0.05)
@@ -96,5 +96,6 @@ def test_the_costs_of_a_cluster_are_measured(tmp_path: Path) -> None:
         assert 0 < costs[name]["minimum"] <= costs[name]["median"] <= costs[name]["maximum"] < 1
     small, large = report["clusters"]
     assert small["possible_episodes_per_second"] == 10
-    assert large["learner_cores_needed"] == pytest.approx(100 * small["learner_cores_needed"])
+    assert large["possible_episodes_per_second"] == 1000
+    assert large["learner_cores_needed"] > 100 * small["learner_cores_needed"], "more to look through"
     assert small["busy_workers"] <= 10
