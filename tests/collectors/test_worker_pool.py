@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from queue import SimpleQueue
 
+import psutil
 import pytest
+from awkward_environments import specification
 from played import CAGE2, snapshot, tickets
 
 from workflow_rl.collectors.attempts import Cause
@@ -56,6 +58,28 @@ def worker_playing(call: int, directory: Path) -> int:
             beat = read_beat(directory, int(file.name))
             if beat is not None and beat.call == call:
                 return int(file.name)
+
+
+def test_a_worker_whose_exit_code_arrives_after_the_end_of_its_results(directory: SnapshotDirectory) -> None:
+    reports: SimpleQueue[Report] = SimpleQueue()
+    pool = WorkerPool(1, worker_context([POLICY_PRELOAD]), directory.path, reports.put)
+    slow = specification("Uneven", longest=1, step_seconds=30.0)
+    call = Call(0, tuple(tickets([0], environment=slow)), SimpleQueue())
+    pool.start()
+    assert isinstance(reports.get(timeout=60), PoolReady)
+    pool.hand_in(call)
+    worker = psutil.Process(worker_playing(0, directory.path))
+    server = worker.parent()
+    assert server is not None
+    server.suspend()
+    try:
+        worker.kill()
+        time.sleep(0.3)
+    finally:
+        server.resume()
+    assert isinstance(reports.get(timeout=20), PoolBroke)
+    assert pool.failure_of(call).cause is Cause.DIED, "rather than a result that could not be read"
+    pool.kill()
 
 
 def test_a_worker_that_dies_while_it_writes_a_result(directory: SnapshotDirectory) -> None:

@@ -27,6 +27,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import connection
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -34,6 +35,7 @@ from typing import TypeGuard
 
 from workflow_rl.collectors import worker
 from workflow_rl.collectors.attempts import Cause, Failure
+from workflow_rl.collectors.child_process import ending_of
 from workflow_rl.collectors.heartbeats import Beat, forget_beat, read_beat
 from workflow_rl.collectors.pool import Call, CallEnded, PoolBroke, PoolReady, Report
 from workflow_rl.episode import Episodes
@@ -43,6 +45,8 @@ _PREFETCHED = 2
 where they would wait for a single worker."""
 
 _JOIN_SECONDS = 5.0
+_EXIT_CODE_SECONDS = 1.0
+"""The end of the last worker's results is seen at once, its exit code when the fork server has sent it."""
 _START_SECONDS = 300.0
 """A worker that takes longer to start will not come. Generous: where there is no fork server a hundred of
 them load all they need at the same time."""
@@ -245,16 +249,19 @@ class WorkerPool:
 
     def _blame(self) -> dict[int, Failure]:
         """The calls that the dead were playing. If nobody is dead, a result could not be read: any may be."""
-        dead = [process for process in self._processes() if process.exitcode is not None]
-        if not dead:
+        processes = self._processes()
+        connection.wait([process.sentinel for process in processes], _EXIT_CODE_SECONDS)
+        codes = {process: code for process in processes if (code := process.exitcode) is not None}
+        if not codes:
             return dict.fromkeys(self.calls, _UNREADABLE)
-        by_themselves = [process for process in dead if process.exitcode != -signal.SIGTERM]
+        by_themselves = {process: code for process, code in codes.items() if code != -signal.SIGTERM}
         failures = {}
-        for process in by_themselves or dead:  # the executor may have begun to end the others
+        for process, code in (
+            by_themselves or codes
+        ).items():  # the executor may have begun to end the others
             beat = read_beat(self._directory, process.pid or 0)
             if self._is_of_a_call(beat):
-                detail = f"its worker {_ending(process.exitcode)}"
-                death = Failure(Cause.DIED, detail, suspects=beat.positions)
+                death = Failure(Cause.DIED, f"its worker {ending_of(code)}", suspects=beat.positions)
                 failures[beat.call] = self._overdue.get(beat.call, death)
         return failures
 
@@ -266,10 +273,3 @@ def join(processes: list[BaseProcess]) -> None:
         process.join(max(0.0, deadline - time.monotonic()))
         if process.is_alive():
             process.kill()
-
-
-def _ending(exit_code: int | None) -> str:
-    """How a process ended, in words."""
-    if exit_code is not None and exit_code < 0:
-        return f"was killed by {signal.Signals(-exit_code).name}"
-    return f"ended with exit code {exit_code}"
