@@ -345,7 +345,7 @@ def bench_simulator_command(
 @click.option(
     "--plots", type=click.Path(path_type=Path), metavar="DIR", help="Draw charts (PNG) into this directory."
 )
-@click.option("--quick", is_flag=True, help="Few workers, two short rounds: under two minutes.")
+@click.option("--quick", is_flag=True, help="Few workers, one short round: under two minutes.")
 @click.pass_context
 def bench_collectors_command(
     context: click.Context, /, json_file: Path | None, plots: Path | None, **options: Any

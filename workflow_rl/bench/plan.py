@@ -48,7 +48,7 @@ class Plan:
     sigmas: Sequence[float] = (0.0, 0.5, 1.25, 2.0)
 
 
-_QUICK = Plan(worker_counts=(5, 10), compare_at=5, rounds=2, seconds=0.5, sigmas=(0.0, 1.25))
+_QUICK = Plan(worker_counts=(5, 10), compare_at=5, rounds=1, seconds=0.5, sigmas=(0.0, 1.25))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -163,7 +163,7 @@ def _reading(content: Figures) -> str:
     """How to read the tables, in a few lines."""
     plan, confidence = content["plan"], content["interval"]["confidence"]
     return (
-        f"Medians of {plan['rounds']} rounds of at least {plan['seconds']:g} s and two updates (lowest to "
+        f"Medians of {plan['rounds']} round(s) of at least {plan['seconds']:g} s and two updates (lowest to "
         f"highest round, which holds the median with a probability of {_share(confidence)}). Each round "
         "starts every system anew; cold is its first batch, the start included. MB: proportional set size of "
         "all processes, the learner's included. The sequential system gets fewer episodes an update where a "
