@@ -132,7 +132,8 @@ def test_all_four_stand_side_by_side(tmp_path):
 
 def test_without_ray_its_row_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)  # as if it were not installed
-    monkeypatch.delitem(sys.modules, "workflow_rl.collectors.ray_actors", raising=False)
+    for module in ("ray_actors", "ray_connection"):  # whoever ran before may have loaded them
+        monkeypatch.delitem(sys.modules, f"workflow_rl.collectors.{module}", raising=False)
     assert "pip install 'workflow-rl[ray]'" in str(missing_extra())
 
 

@@ -209,4 +209,5 @@ def test_streams_keep_their_numbers() -> None:
         "POLICY_INITIALISATION": 2,
         "MINIBATCHES": 3,
         "SEARCH": 4,
+        "WORKFLOW": 5,
     }
