@@ -109,11 +109,6 @@ def test_collection_is_measured_in_processes_and_threads(tmp_path):
             assert figures["rate_over_limit"]["minimum"] > 0
         assert by_workers["2"]["rate_over_2_workers"]["median"] == 1
         assert report["training"][executor]["cpu_microseconds_per_episode"]["together"]["minimum"] > 0
-    of_threads, of_processes = (
-        report["collection"][executor]["2"]["cpu_microseconds_per_episode"]["workers"]["median"]
-        for executor in ("thread", "process")
-    )
-    assert of_threads < of_processes, "other collectors' processes idle meanwhile, which may take a tick"
 
 
 def test_memory_counts_every_process(tmp_path):
