@@ -89,13 +89,16 @@ class Failing(Uneven):
 
 
 def _exhaust_memory() -> None:
-    """Take memory until there is no more of it: the process is allowed 64 MiB beyond what it has."""
+    """Take memory until there is no more of it: the process is allowed 64 MiB beyond what it has, for now."""
     taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    _, most = resource.getrlimit(resource.RLIMIT_AS)
+    before, most = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (taken + 2**26, most))
-    hoard = []
-    while True:
-        hoard.append(bytearray(2**20))
+    try:
+        hoard = []
+        while True:
+            hoard.append(bytearray(2**20))
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (before, most))
 
 
 def _hang() -> None:
