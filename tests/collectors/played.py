@@ -1,4 +1,4 @@
-"""What the collector tests have in common: tickets, snapshots, and when two batches are the same."""
+"""What the collector tests have in common: tickets, snapshots, faults, and when two batches are the same."""
 
 from __future__ import annotations
 
@@ -9,11 +9,23 @@ import numpy as np
 from awkward_environments import NUM_ACTIONS, NUM_OBSERVATIONS, specification
 
 from workflow_rl.collectors import Collector, SequentialCollector
+from workflow_rl.collectors.attempts import Cause
 from workflow_rl.episode import WORKFLOW_CONTEXT, EnvironmentSpec, Episodes, NetworkShape, Snapshot, Ticket
 from workflow_rl.seeding import Stream
 
 UNEVEN = specification("Uneven")
 CAGE2 = EnvironmentSpec.of("workflow_rl/Cage2-v0", {"red_agent": "RedMeanderAgent", "max_steps": 12})
+
+CAUSES = {
+    "exits": Cause.DIED,
+    "segfaults": Cause.DIED,
+    "is killed": Cause.DIED,
+    "hangs": Cause.HUNG,
+    "leaves": Cause.RAISED,
+    "runs out of memory": Cause.RAISED,
+    "is unpicklable": Cause.RAISED,
+}
+"""As what a collector counts each of `awkward_environments.FAULTS`."""
 
 _TIMING = {"started", "seconds", "worker"}
 """Fields of `Episodes` that say when and by whom, not what."""

@@ -1,9 +1,13 @@
-"""Whether processes have ended that are nobody's children any more."""
+"""Whether processes have ended that are nobody's children any more, such as those of a killed learner."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterable
+from pathlib import Path
 
 import psutil
 
@@ -24,3 +28,22 @@ def still_running(processes: Iterable[psutil.Process], seconds: float) -> list[p
             break
         time.sleep(0.02)
     return running
+
+
+def left_by_a_killed(script: str, after: float = 0.0) -> tuple[str, list[psutil.Process]]:
+    """Run a script until so many seconds after it has printed a line, and kill it.
+
+    Returns:
+        The line, and the processes that belonged to the script.
+    """
+    here = Path(__file__).parent
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here), str(here.parent)])}
+    with subprocess.Popen(
+        [sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, text=True
+    ) as learner:
+        assert learner.stdout is not None
+        said = learner.stdout.readline().strip()
+        time.sleep(after)
+        processes = psutil.Process(learner.pid).children(recursive=True)
+        learner.kill()
+    return said, processes

@@ -9,18 +9,18 @@ import sys
 import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import psutil
 from process_ends import is_running, still_running
+
+from workflow_rl.closing import Closing
 
 _PROGRAM = Path(sys.executable).parent / "ray"
 _OBJECT_STORE_BYTES = 100 * 2**20
 _PATIENCE_SECONDS = 10.0
 
 
-class RayNodes:
+class RayNodes(Closing):
     """Nodes in processes of their own, the head first: when one ends, all that runs on it ends.
 
     No test makes its own process the parent of a Ray: whoever starts one ends with it.
@@ -96,14 +96,6 @@ class RayNodes:
         for number, node in enumerate(self._nodes):
             if is_running(node):
                 self.lose(number)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _is_actor(process: psutil.Process) -> bool:

@@ -7,8 +7,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,7 +16,8 @@ import numpy as np
 import psutil
 import pytest
 from awkward_environments import FAULTS, specification
-from played import UNEVEN, assert_same, play, played_alone, snapshot, tickets
+from played import CAUSES, UNEVEN, assert_same, play, played_alone, snapshot, tickets
+from process_ends import is_running, left_by_a_killed, still_running
 
 from workflow_rl import environment_job
 from workflow_rl.collectors import ExecutorCollector, barrier_free, worker_pool
@@ -53,14 +52,6 @@ def kill(process: int) -> None:
         os.kill(process, signal.SIGKILL)
     while psutil.pid_exists(process):
         time.sleep(0.01)
-
-
-def is_running(process: psutil.Process) -> bool:
-    """Orphans that have ended stay zombies where nobody collects them, as in a container."""
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def assert_all_played(collector: ExecutorCollector, batch: int, episodes: range) -> Episodes:
@@ -140,15 +131,6 @@ PASSING = [
     *((fault, "step") for fault in FAULTS if fault not in ("exits", "hangs", "leaves")),
     ("is unpicklable", "step"),
 ]
-CAUSES = {
-    "exits": Cause.DIED,
-    "segfaults": Cause.DIED,
-    "is killed": Cause.DIED,
-    "hangs": Cause.HUNG,
-    "leaves": Cause.RAISED,
-    "runs out of memory": Cause.RAISED,
-    "is unpicklable": Cause.RAISED,
-}
 
 
 @pytest.fixture
@@ -463,7 +445,6 @@ LEARNER = """
 import time
 from awkward_environments import specification
 from played import snapshot, tickets
-from workflow_rl import environment_job
 from workflow_rl.collectors import ExecutorCollector
 
 collector = ExecutorCollector(3)
@@ -477,16 +458,7 @@ time.sleep(3600.0)
 
 
 def test_a_killed_learner_leaves_no_worker_and_no_snapshot() -> None:
-    here = Path(__file__).parent
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here), str(here.parent)])}
-    with subprocess.Popen(
-        [sys.executable, "-c", LEARNER], env=environment, stdout=subprocess.PIPE, text=True
-    ) as learner:
-        assert learner.stdout is not None
-        snapshots = Path(learner.stdout.readline().strip())
-        processes = psutil.Process(learner.pid).children(recursive=True)
-        learner.kill()
-        assert len(processes) >= 3 + 1, "three workers and the fork server were running"
-        time.sleep(2.0)
-    assert not [process for process in processes if is_running(process)]
-    assert not snapshots.exists()
+    said, processes = left_by_a_killed(LEARNER)
+    assert len(processes) >= 3 + 1, "three workers and the fork server were running"
+    assert not still_running(processes, seconds=2.0)
+    assert not Path(said).exists()

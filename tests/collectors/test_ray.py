@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 from awkward_environments import FAULTS, specification
-from played import assert_same, play, played_alone, snapshot, tickets
+from played import CAUSES, assert_same, play, played_alone, snapshot, tickets
 from process_ends import still_running
 from ray_nodes import RayNodes
 
@@ -24,15 +24,6 @@ from workflow_rl.collectors.ray_connection import cpus_per_worker
 from workflow_rl.errors import CollectorError, EpisodeError, SettingError
 
 UNHURRIED = specification("Uneven", longest=4, step_seconds=0.05)
-CAUSES = {
-    "exits": Cause.DIED,
-    "segfaults": Cause.DIED,
-    "is killed": Cause.DIED,
-    "hangs": Cause.HUNG,
-    "leaves": Cause.RAISED,
-    "runs out of memory": Cause.RAISED,
-    "is unpicklable": Cause.RAISED,
-}
 LASTING = {
     "exits": r"episode 17 \(run seed 5, workflow 7, .* failed 3 times; .* its Ray actor was lost: .*",
     "hangs": r"episode 17 .* failed 3 times; the last time it took more than 1 seconds and its worker",

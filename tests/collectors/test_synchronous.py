@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import time
 from pathlib import Path
 
-import psutil
 import pytest
 from awkward_environments import specification
 from played import assert_same, play, played_alone, snapshot, tickets
-from process_ends import still_running
+from process_ends import left_by_a_killed, still_running
 
 from workflow_rl.collectors import SynchronousCollector
 from workflow_rl.environments import CYBORG, executor_of
@@ -95,15 +90,7 @@ if __name__ == "__main__":
 
 
 def test_a_killed_learner_leaves_no_environment() -> None:
-    here = Path(__file__).parent
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here), str(here.parent)])}
-    with subprocess.Popen(
-        [sys.executable, "-c", LEARNER], env=environment, stdout=subprocess.PIPE, text=True
-    ) as learner:
-        assert learner.stdout is not None
-        assert learner.stdout.readline() == "played\n"
-        time.sleep(0.5)  # the environments of the second batch are in the middle of a step
-        processes = psutil.Process(learner.pid).children(recursive=True)
-        learner.kill()
-        assert len(processes) >= 3 + 1, "three environments and the fork server were running"
-        assert not still_running(processes, seconds=2.0)
+    said, processes = left_by_a_killed(LEARNER, after=0.5)  # in the middle of a step of the second batch
+    assert said == "played"
+    assert len(processes) >= 3 + 1, "three environments and the fork server were running"
+    assert not still_running(processes, seconds=2.0)

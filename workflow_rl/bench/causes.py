@@ -89,7 +89,7 @@ def _systems(contest: Contest, n_workers: int) -> list[System]:
     systems = [alone, synchronous, on_policy, executor]
     waits = contest.regime.waits
     if waits is not None:
-        equal = contest.regime.with_waits(replace(waits, mean_step=waits.mean_step, sigma=0.0, step_times=""))
+        equal = contest.regime.with_waits(replace(waits, sigma=0.0, step_times=""))
         systems += [
             replace(synchronous, name=EQUAL_SYNCHRONOUS, regime=equal),
             replace(on_policy, name=EQUAL_EXECUTOR, regime=equal),

@@ -19,7 +19,7 @@ from queue import SimpleQueue
 
 from workflow_rl.closing import Closing
 from workflow_rl.collectors.attempts import Retry
-from workflow_rl.collectors.interface import Crew, Inbox, Snapshots
+from workflow_rl.collectors.interface import Crew, Inbox, Snapshots, require_published
 from workflow_rl.episode import Episodes, Snapshot, Ticket
 from workflow_rl.errors import WorkflowRLError
 
@@ -94,9 +94,7 @@ class BarrierFreeCollector(Closing):
         """Queue the tickets; the first call starts the workers."""
         if self._is_closed:
             raise RuntimeError("submit after close")
-        for ticket in tickets:
-            if ticket.version not in self._snapshots:
-                raise ValueError(f"version {ticket.version} has not been published")
+        require_published(tickets, self._snapshots)
         if self._crew is None:
             self._crew = self._start_crew()
         for chunk in _chunks(tickets, self._chunk_size):

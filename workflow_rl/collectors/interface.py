@@ -17,7 +17,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Protocol, Self
@@ -28,6 +28,17 @@ from workflow_rl.errors import WorkflowRLError
 
 Inbox = SimpleQueue[Episodes | WorkflowRLError]
 """Where the episodes of a batch arrive, part by part, or the error that ends it."""
+
+
+def require_published(tickets: Iterable[Ticket], versions: Container[int]) -> None:
+    """Refuse tickets that nobody could play.
+
+    Raises:
+        ValueError: one names a version that is not among those.
+    """
+    for ticket in tickets:
+        if ticket.version not in versions:
+            raise ValueError(f"version {ticket.version} has not been published")
 
 
 class Collector(Protocol):
@@ -105,7 +116,7 @@ class Snapshots(Protocol):
     def write(self, snapshot: Snapshot) -> None:
         """Make a version readable for the workers."""
 
-    def __contains__(self, version: int) -> bool: ...
+    def __contains__(self, version: object) -> bool: ...
 
     def keep(self, versions: set[int]) -> None:
         """Forget all versions but these."""

@@ -9,6 +9,7 @@ from itertools import groupby
 
 from workflow_rl.closing import Closing
 from workflow_rl.collectors.attempts import Attempts, Retry
+from workflow_rl.collectors.interface import require_published
 from workflow_rl.episode import Episodes, Snapshot, Ticket
 
 
@@ -45,9 +46,8 @@ class OnDemandCollector(Closing):
         """Remember the tickets until their batch is collected."""
         if self._is_closed:
             raise RuntimeError("submit after close")
+        require_published(tickets, self._snapshots)
         for ticket in tickets:
-            if ticket.version not in self._snapshots:
-                raise ValueError(f"version {ticket.version} has not been published")
             self._tickets[ticket.batch].append(ticket)
 
     def collect(self, batch: int) -> Episodes:

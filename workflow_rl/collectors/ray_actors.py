@@ -117,7 +117,7 @@ class ObjectStore:
         """What to pass to an actor in a snapshot's place."""
         return self._references[version]
 
-    def __contains__(self, version: int) -> bool:
+    def __contains__(self, version: object) -> bool:
         return version in self._references
 
     def keep(self, versions: set[int]) -> None:

@@ -43,7 +43,7 @@ class SnapshotDirectory:
         partial.replace(parameters)
         self._versions.add(snapshot.version)
 
-    def __contains__(self, version: int) -> bool:
+    def __contains__(self, version: object) -> bool:
         return version in self._versions
 
     def keep(self, versions: set[int]) -> None:

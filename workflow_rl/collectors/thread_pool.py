@@ -47,7 +47,7 @@ class SnapshotShelf:
         """The snapshot of a version that has been written."""
         return self._snapshots[version]
 
-    def __contains__(self, version: int) -> bool:
+    def __contains__(self, version: object) -> bool:
         return version in self._snapshots
 
     def keep(self, versions: Iterable[int]) -> None:
