@@ -63,6 +63,9 @@ def _fixed_types() -> NDArray[np.int8]:
 FIXED_TYPE: NDArray[np.int8] = _fixed_types()
 """Host type that each action fixes, shape (145,) int8; -1 for actions that fix nothing."""
 
+IS_FIX: list[bool] = (FIXED_TYPE >= 0).tolist()
+"""Whether each action fixes something; a list, of which a step played in Python reads one element."""
+
 _TYPE_BIT = np.array([1 << t for t in HOST_TYPES], np.int64)
 _TYPE_BIT[PERMANENT_FOOTHOLD] = FOOTHOLD_BIT
 
@@ -82,18 +85,29 @@ def compromised_types(red_access: NDArray[np.int8]) -> int:
 
 
 @compiled
-def shown_types(observation: NDArray[np.generic]) -> int:
-    """The set of host types that an observation shows as compromised, as bits of `compromised_types`.
+def is_shown(observation: NDArray[np.generic], host: int) -> bool:
+    """Whether an observation shows a host as compromised.
 
-    A host counts unless blue's table says that it is not compromised: also where a Remove, which often does
-    not work, has left it unknown.
+    It does unless blue's table says that the host is not: also where a Remove, which often does not work, has
+    left it unknown.
 
     Args:
         observation: of CAGE Challenge 2, shape (at least 52,), any number type; see `cage2.observation`.
+        host: its index, 0..12.
+    """
+    return bool(observation[4 * host + 2] != 0 or observation[4 * host + 3] != 0)
+
+
+@compiled
+def shown_types(observation: NDArray[np.generic]) -> int:
+    """The set of host types that an observation shows as compromised, as bits of `compromised_types`.
+
+    Args:
+        observation: see `is_shown`.
     """
     types = 0
     for host in range(NUM_HOSTS):
-        if observation[4 * host + 2] != 0 or observation[4 * host + 3] != 0:
+        if is_shown(observation, host):
             types |= _TYPE_BIT[host]
     return types
 

@@ -14,10 +14,9 @@ from workflow_rl.bench.report import check_writable, write
 from workflow_rl.cage2.scenario import RED_AGENTS
 from workflow_rl.environments import cage2_environment, constructor_errors, describe, with_attacker
 from workflow_rl.episode import EnvironmentSpec, Episodes
-from workflow_rl.errors import SettingError
-from workflow_rl.evaluate import HORIZONS, Score, score
+from workflow_rl.evaluate import HORIZONS, Score, check_sample, score
 from workflow_rl.rollout import make_environment
-from workflow_rl.settings import AlignmentSettings, RunSettings, SimulatorSettings
+from workflow_rl.settings import AlignmentSettings, SimulatorSettings
 
 
 @dataclass(frozen=True)
@@ -40,9 +39,7 @@ class BaselinePlan:
     json_file: Path | None = None
 
     def __post_init__(self) -> None:
-        if self.episodes < 2:
-            raise SettingError(f"--episodes must be at least 2, got {self.episodes}")
-        RunSettings(seed=self.seed)  # has the bounds of every seed
+        check_sample(self.episodes, self.seed)
         SimulatorSettings(simulator=self.simulator)
         if self.json_file is not None:
             check_writable(self.json_file)

@@ -20,13 +20,12 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from workflow_rl.alignment import PERMANENT_FOOTHOLD, HasRedAccess
+from workflow_rl.alignment import PERMANENT_FOOTHOLD, HasRedAccess, is_shown
 from workflow_rl.cage2.scenario import (
     HOST_NAMES,
     HOST_TYPES,
     NUM_ACTIONS,
     NUM_HOSTS,
-    NUM_OBSERVATION_BITS,
     action_index,
 )
 from workflow_rl.episode import EnvironmentSpec, Episodes, Ticket
@@ -75,8 +74,8 @@ def _random(situation: Situation) -> int:
 
 
 def _greedy_observed(situation: Situation) -> int:
-    beliefs = situation.observation[:NUM_OBSERVATION_BITS].reshape(NUM_HOSTS, 4)[:, 2:]
-    return _restore_first(np.any(beliefs, axis=1), situation.workflow)
+    is_compromised = np.array([is_shown(situation.observation, host) for host in range(NUM_HOSTS)])
+    return _restore_first(is_compromised, situation.workflow)
 
 
 def _greedy_true(situation: Situation) -> int:

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from workflow_rl.alignment import Fix, compliance_of, judge_episodes
 from workflow_rl.collectors import Collector
 from workflow_rl.episode import EnvironmentSpec, Episodes, Snapshot, Ticket
+from workflow_rl.errors import SettingError
 from workflow_rl.seeding import Stream
+from workflow_rl.settings import RunSettings
 from workflow_rl.workflow import Workflow
 
 HORIZONS = (30, 50, 100)
@@ -55,6 +57,17 @@ class EnvironmentScore:
     mean_return: float
     standard_error: float
     mean_length: float
+
+
+def check_sample(episodes: int, seed: int) -> None:
+    """See that so many evaluation episodes of a seed can be played and give a standard error.
+
+    Raises:
+        SettingError: a value is not allowed.
+    """
+    if episodes < 2:
+        raise SettingError(f"--episodes must be at least 2, got {episodes}")
+    RunSettings(seed=seed)  # has the bounds of every seed
 
 
 def evaluation_tickets(

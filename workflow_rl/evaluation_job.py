@@ -32,6 +32,7 @@ from workflow_rl.evaluate import (
     HORIZONS,
     EnvironmentScore,
     Score,
+    check_sample,
     evaluate_policy,
     evaluation_tickets,
     score,
@@ -40,7 +41,7 @@ from workflow_rl.evaluate import (
 from workflow_rl.policy import ActorCritic, load_policy
 from workflow_rl.rollout import shape_for
 from workflow_rl.run_log import SUMMARY, RunDirectory
-from workflow_rl.settings import CollectorSettings, EnvironmentSettings, RunSettings
+from workflow_rl.settings import CollectorSettings, EnvironmentSettings
 from workflow_rl.workflow import ALL_ORDERS, Workflow
 
 
@@ -69,9 +70,7 @@ class EvaluationPlan:
     json_file: Path | None = None
 
     def __post_init__(self) -> None:
-        if self.episodes < 2:
-            raise SettingError(f"--episodes must be at least 2, got {self.episodes}")
-        RunSettings(seed=self.seed)  # has the bounds of every seed
+        check_sample(self.episodes, self.seed)
         if self.json_file is not None:
             check_writable(self.json_file)
 

@@ -22,7 +22,7 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from workflow_rl.alignment import FIXED_TYPE, HasRedAccess, compromised_types
+from workflow_rl.alignment import IS_FIX, HasRedAccess, compromised_types
 from workflow_rl.cage2.env import Cage2Env
 from workflow_rl.compiled_rollout import play_compiled
 from workflow_rl.compliance_mask import allowed_by_order
@@ -42,9 +42,6 @@ from workflow_rl.seeding import environment_seed, episode_key
 from workflow_rl.spaces import Interface, interface_of
 
 Environment = gymnasium.Env[NDArray[Any], Any]
-
-_IS_FIX: list[bool] = (FIXED_TYPE >= 0).tolist()
-"""By action; a list, of which a step reads one element."""
 
 
 def make_environment(spec: EnvironmentSpec) -> Environment:
@@ -272,11 +269,10 @@ def play_episode(
     terminated = truncated = False
     while not (terminated or truncated):
         seen = observations[-1]
-        is_limited = ticket.mask is not None or "action_mask" in info
-        masks.append(_allowed(info, interface, ticket, seen, len(actions)) if is_limited else None)
+        masks.append(_allowed(info, interface, ticket, seen, len(actions)))
         action, log_prob = actor.act(seen, len(actions), masks[-1])
         # The true state costs time, so it is asked for only where compliance needs it: before a fix.
-        is_fix = judged and _IS_FIX[action]
+        is_fix = judged and IS_FIX[action]
         compromised.append(compromised_now(environment) if is_fix else 0)
         observation, reward, terminated, truncated, info = environment.step(interface.decode(action))
         observations.append(interface.encode(observation))

@@ -17,7 +17,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from workflow_rl.alignment import FIXED_TYPE
+from workflow_rl.alignment import IS_FIX
 from workflow_rl.collectors.child_process import settle
 from workflow_rl.episode import EnvironmentSpec, NetworkShape
 from workflow_rl.errors import WorkflowRLError
@@ -108,7 +108,7 @@ class RemoteEnvironment(gymnasium.Env[NDArray[np.float32], Any]):
             return self._observation, *outcome, report
         with self._reporting_failure(report):
             environment, interface = self._build()
-            if self._is_judged and FIXED_TYPE[choice] >= 0:
+            if self._is_judged and IS_FIX[choice]:
                 report[COMPROMISED] = compromised_now(environment)
             observation, reward, terminated, truncated, info = environment.step(interface.decode(choice))
             self._observation = interface.encode(observation).astype(np.float32)
