@@ -91,6 +91,7 @@ def test_bad_input_is_one_line(arguments, named):
     assert done.stdout == ""
 
 
+@pytest.mark.benchmarks
 def test_training_is_measured_against_the_limit(tmp_path):
     report = report_of("training_against_limit.py", tmp_path / "report.json")
     assert len(report["rounds"]) == 2
@@ -99,6 +100,7 @@ def test_training_is_measured_against_the_limit(tmp_path):
     assert report["ratio"]["minimum"] > 0
 
 
+@pytest.mark.benchmarks
 def test_collection_is_measured_in_processes_and_threads(tmp_path):
     report = report_of("collection.py", tmp_path / "report.json")
     assert report["collection"].keys() == report["training"].keys() == {"process", "thread"}
@@ -111,6 +113,7 @@ def test_collection_is_measured_in_processes_and_threads(tmp_path):
         assert report["training"][executor]["cpu_microseconds_per_episode"]["together"]["minimum"] > 0
 
 
+@pytest.mark.benchmarks
 def test_memory_counts_every_process(tmp_path):
     report = report_of("memory.py", tmp_path / "report.json")
     peak = report["peak_pss_bytes"]
@@ -119,6 +122,7 @@ def test_memory_counts_every_process(tmp_path):
     assert peak["total"] == peak["learner"] + peak["fork_server"] + peak["workers"]
 
 
+@pytest.mark.benchmarks
 def test_waiting_is_measured_against_the_limit_at_every_lag(tmp_path):
     report = report_of("latency.py", tmp_path / "report.json")
     assert report["ideal_episodes_per_second"] == pytest.approx(2 / (5 * 0.0056))
@@ -159,6 +163,7 @@ def test_the_waiting_environment_waits_as_long_as_it_says():
     assert seconds > 0.13  # more on a busy machine
 
 
+@pytest.mark.benchmarks
 def test_main_job_is_accounted_for(tmp_path):
     report = report_of("main_job.py", tmp_path / "report.json")
     assert report["summary"]["episodes"] == 20
@@ -261,7 +266,6 @@ def test_curves_of_different_batches_meet_on_one_axis():
 
 
 def test_a_figure_repeats_itself(tmp_path):
-    pytest.importorskip("matplotlib")
     lag = script("lag.py")
     learnt = {
         task: {

@@ -112,7 +112,6 @@ def test_tails_are_measured_beside_theory(report):
 
 
 def test_the_report_can_be_drawn(report, tmp_path):
-    pytest.importorskip("matplotlib")
     draw(report, tmp_path)
     names = {"throughput.png", "breakdown.png", "timeline.png", "tails.png"}
     assert {file.name for file in tmp_path.iterdir()} == names

@@ -62,6 +62,7 @@ def test_every_script_compiles(script):
     compile(script.read_text(), str(script), "exec")
 
 
+@pytest.mark.benchmarks
 def test_this_project_has_a_row(tmp_path):
     file = tmp_path / "report.json"
     report = compare("--systems", "workflow-rl", "--json", str(file))

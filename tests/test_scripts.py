@@ -219,7 +219,7 @@ class TestInstallation:
         checkout.run(MAIN_JOB)
         checkout.take_diary()
         checkout.run(TESTS)
-        assert checkout.take_diary() == ["install setuptools", "install .[cyborg,ray,test]", "pytest"]
+        assert checkout.take_diary() == ["install setuptools", "install .[cyborg,ray,figures,test]", "pytest"]
         checkout.run(MAIN_JOB)
         assert checkout.take_diary() == []
 
