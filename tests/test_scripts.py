@@ -302,17 +302,27 @@ class TestChecks:
     def test_all_checks_run_and_pass(self, checkout: Checkout) -> None:
         ended = checkout.run(CHECKS)
         assert ended.returncode == 0
-        assert checkout.take_diary()[-4:] == ["pytest", "ruff check .", "ruff format --check .", "mypy"]
+        tests = ["pytest", "pytest -m benchmarks"]
+        assert checkout.take_diary()[-5:] == [*tests, "ruff check .", "ruff format --check .", "mypy"]
         assert ended.stdout.endswith("all checks passed\n")
 
     @pytest.mark.parametrize(
-        ("failing", "name"),
-        [("pytest", "tests"), ("ruff check", "ruff check"), ("ruff format", "ruff format"), ("mypy", "mypy")],
+        ("failing", "names"),
+        [
+            ("pytest", ["tests", "benchmarks"]),
+            ("pytest -m", ["benchmarks"]),
+            ("ruff check", ["ruff check"]),
+            ("ruff format", ["ruff format"]),
+            ("mypy", ["mypy"]),
+        ],
     )
-    def test_one_failing_check_fails_them_all(self, checkout: Checkout, failing: str, name: str) -> None:
+    def test_one_failing_check_fails_them_all(
+        self, checkout: Checkout, failing: str, names: list[str]
+    ) -> None:
         ended = checkout.run(CHECKS, FAILING=failing)
         assert ended.returncode == 1
-        assert ended.stdout.endswith(f"FAILED: {name} (exit code 5)\n")
+        last_lines = ended.stdout.splitlines()[-len(names) :]
+        assert last_lines == [f"FAILED: {name} (exit code 5)" for name in names]
         assert checkout.take_diary()[-1] == "mypy"
 
 
