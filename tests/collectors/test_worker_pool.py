@@ -1,12 +1,14 @@
-"""A pool of worker processes whose worker dies while it writes a result."""
+"""What a pool of processes reports when a worker dies at a bad moment, or a thread is not to be had."""
 
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -19,7 +21,7 @@ from workflow_rl.collectors.attempts import Cause
 from workflow_rl.collectors.heartbeats import read_beat
 from workflow_rl.collectors.pool import Call, CallEnded, PoolBroke, PoolReady, Report
 from workflow_rl.collectors.snapshot_directory import SnapshotDirectory
-from workflow_rl.collectors.worker_pool import WorkerPool
+from workflow_rl.collectors.worker_pool import WorkerPool, join
 from workflow_rl.environments import POLICY_PRELOAD
 from workflow_rl.fork_server import worker_context
 
@@ -112,3 +114,38 @@ def test_a_worker_that_dies_while_it_writes_a_result(directory: SnapshotDirector
     pool.kill()
     thread.join(20)
     assert not thread.is_alive()
+
+
+@contextmanager
+def room_for_threads(number: int) -> Iterator[None]:
+    """The system gives this process so many more threads at most: address space for no more stacks."""
+    stack = 512 * 2**20
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    before = threading.stack_size(stack)
+    in_use = psutil.Process().memory_info().vms
+    resource.setrlimit(resource.RLIMIT_AS, (in_use + number * stack + stack // 2, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+        threading.stack_size(before)
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=["for the executor", "for the calls to its workers"])
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_cannot_be_started(directory: SnapshotDirectory, number: int) -> None:
+    reports: SimpleQueue[Report] = SimpleQueue()
+    pool = WorkerPool(2, worker_context([POLICY_PRELOAD]), directory.path, reports.put)
+    with room_for_threads(number):
+        pool.start()
+        deadline = time.monotonic() + 20
+        while reports.empty() and time.monotonic() < deadline:
+            time.sleep(0.1)
+            pool.look_after(None)
+    broke = reports.get_nowait()
+    assert isinstance(broke, PoolBroke)
+    assert "no more threads" in str(broke.error)
+    processes = pool._processes()
+    pool.kill()
+    join(processes)
+    assert not any(process.is_alive() for process in processes)

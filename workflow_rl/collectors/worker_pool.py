@@ -15,6 +15,9 @@ gone are those that died by themselves, and their heartbeats name what they were
 A worker that dies while it writes a result leaves a part of it in the pipe. The executor's thread reads that
 before it looks for the dead, and waits for the rest as long as anybody could write it. So losses are looked
 for from outside as well, and only the workers can write to the pipe: when they end, so does the wait.
+
+The executor's thread starts another one for its first call. Where the system gives the process no more
+threads it dies of that, and nobody is told; so that is looked for too.
 """
 
 from __future__ import annotations
@@ -39,6 +42,7 @@ from workflow_rl.collectors.child_process import ending_of
 from workflow_rl.collectors.heartbeats import Beat, forget_beat, read_beat
 from workflow_rl.collectors.pool import Call, CallEnded, PoolBroke, PoolReady, Report
 from workflow_rl.episode import Episodes
+from workflow_rl.errors import CollectorError
 
 _PREFETCHED = 2
 """They are tied to the pool, and wait for its workers while others may be idle: no more than needed, and none
@@ -127,6 +131,8 @@ class WorkerPool:
             future = self._executor.submit(worker.show_up)
         except (OSError, EOFError):  # a process ended while it was being started
             self._on_broken()
+        except RuntimeError as error:
+            self._on_broken(_no_threads(str(error)))
         else:
             results._writer.close()  # type: ignore[attr-defined]
             future.add_done_callback(self._on_shown_up)
@@ -166,6 +172,8 @@ class WorkerPool:
             self._end_overdue(episode_timeout)
         if self._is_loss_seen:
             self._on_broken()
+        elif self._is_thread_lost():
+            self._on_broken(_no_threads("the thread of an executor has ended"))
         is_any_dead = any(process.exitcode is not None for process in self._processes())
         self._is_loss_seen = self._is_ready and is_any_dead
 
@@ -219,6 +227,12 @@ class WorkerPool:
         """Whether a worker with this beat is playing, and not idle or still starting."""
         return beat is not None and beat.call in self.calls
 
+    def _is_thread_lost(self) -> bool:
+        """Whether the executor's thread has ended otherwise than by breaking."""
+        thread: threading.Thread | None = self._executor._executor_manager_thread  # type: ignore[assignment]
+        has_ended = thread is not None and thread.ident is not None and not thread.is_alive()
+        return has_ended and not self._executor._broken
+
     def _processes(self) -> list[BaseProcess]:
         return list((self._executor._processes or {}).values())  # no public way before Python 3.14
 
@@ -239,13 +253,17 @@ class WorkerPool:
         else:
             self._report(CallEnded(self, call, future.exception() or future.result()))
 
-    def _on_broken(self) -> None:
-        """Report it, once; whoever notices first, in whatever thread."""
+    def _on_broken(self, error: CollectorError | None = None) -> None:
+        """Report it, once; whoever notices first, in whatever thread.
+
+        Args:
+            error: why another pool would not fare better, if that is known.
+        """
         with self._breaking:
             if not self._is_broken:
-                self._failures = self._blame()
+                self._failures = self._blame() if error is None else {}
                 self._is_broken = True
-                self._report(PoolBroke(self))
+                self._report(PoolBroke(self, error))
 
     def _blame(self) -> dict[int, Failure]:
         """The calls that the dead were playing. If nobody is dead, a result could not be read: any may be."""
@@ -264,6 +282,13 @@ class WorkerPool:
                 death = Failure(Cause.DIED, f"its worker {ending_of(code)}", suspects=beat.positions)
                 failures[beat.call] = self._overdue.get(beat.call, death)
         return failures
+
+
+def _no_threads(what_happened: str) -> CollectorError:
+    return CollectorError(
+        f"the system gives this process no more threads ({what_happened}); allow it more processes and "
+        "memory (ulimit -u, ulimit -v, the container's limits) or use fewer --n-workers"
+    )
 
 
 def join(processes: list[BaseProcess]) -> None:
