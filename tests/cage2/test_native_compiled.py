@@ -83,6 +83,9 @@ def test_a_change_in_another_file_makes_compiled_code_stale(tmp_path):
         "print(access.sum(), sum(red_access_all.stats.cache_hits.values()))"
     )
     before = [run(code, root), run(code, root)]
+    with (root / "workflow_rl" / "rollout.py").open("a") as not_imported:
+        not_imported.write("# one line more\n")
+    before.append(run(code, root))
     changed = root / "workflow_rl" / "cage2" / "observation.py"
     changed.write_text(changed.read_text().replace("else NO_ACCESS", "else USER_ACCESS"))
-    assert [*before, run(code, root)] == ["0 0\n", "0 1\n", "13 0\n"]
+    assert [*before, run(code, root)] == ["0 0\n", "0 1\n", "0 1\n", "13 0\n"]

@@ -9,9 +9,7 @@ they are privileged and, if not, in whether blue's Remove can kill them.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,12 +74,6 @@ class GameSettings:
         return NUM_OBSERVATION_BITS + scans + decoys
 
 
-def _source_digest() -> str:
-    """A digest of the simulator's source files."""
-    sources = sorted(Path(__file__).parent.glob("*.py"))
-    return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
-
-
 _PER_HOST = (np.int16, (NUM_HOSTS,))
 
 STATE = np.dtype(
@@ -133,10 +125,6 @@ STATE = np.dtype(
                 ("compromise", *_PER_HOST),  # what blue believes
                 ("seen_scanned", np.int32),  # hosts that ever showed a scan
                 ("last_scanned", np.int8),  # the last host that did
-                # numba looks compiled code up by the types of its arguments and by the file of the outermost
-                # function alone: code from before a change in another file would be taken for current. The
-                # name of this unused byte changes with any of the simulator's files, and the type with it.
-                (f"source_{_source_digest()}", np.uint8),
             ],
             align=True,
         ),
