@@ -118,7 +118,7 @@ def executor_of(settings: CollectorSettings, environment: EnvironmentSpec) -> st
     if settings.collector in ("sequential", "ray"):
         return None
     if settings.collector == "synchronous":
-        _refuse_timeout(settings, "--collector executor: nothing replaces an environment that hangs")
+        _refuse_timeout(settings, "--collector executor or ray, which replace an environment that hangs")
         return "process"
     if settings.executor == "thread":
         _refuse_timeout(settings, "--executor process: nothing ends a thread")

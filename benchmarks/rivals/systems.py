@@ -39,10 +39,17 @@ SYSTEMS = {
         System("step-only", ("step_only.py",), None, "workflow-rl", "no trainer: random actions, no updates"),
         System(
             "workflow-rl",
-            ("train_workflow_rl.py",),
+            ("train_workflow_rl.py", "1"),
             None,
             "workflow-rl",
             "executor collector, lag 1: the defaults",
+        ),
+        System(
+            "workflow-rl-lag-3",
+            ("train_workflow_rl.py", "3"),
+            None,
+            "workflow-rl",
+            "executor collector, lag 3",
         ),
         System(
             "stable-baselines3",

@@ -1,8 +1,9 @@
-"""This project: the training of `train-env` on the executor collector; the rest is default."""
+"""This project: the training of `train-env` on the executor collector, at some lag; the rest is default."""
 
 from __future__ import annotations
 
 import json
+import sys
 
 from task import ENDLESS, Task, report_update
 
@@ -19,6 +20,7 @@ def main() -> None:
             "env": task.environment,
             "env_kwargs": json.dumps(task.environment_arguments),
             "n_workers": task.n_workers,
+            "lag": int(sys.argv[2]),
             "steps_per_update": task.batch_steps,
             "total_steps": ENDLESS,
         }
