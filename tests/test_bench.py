@@ -57,6 +57,7 @@ def report_from_here(name: str, *arguments: str) -> dict[str, Any]:
     return report
 
 
+@pytest.mark.benchmarks
 def test_simulator_report_holds_every_figure(tmp_path):
     done = bench_simulator("--quick", "--json", str(tmp_path / "report.json"))
     assert done.returncode == 0, done.stderr

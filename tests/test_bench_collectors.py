@@ -74,6 +74,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return result
 
 
+@pytest.mark.benchmarks
 def test_the_report_holds_every_collector_at_every_worker_count(report):
     counts = report["scaling"]["by_workers"]
     assert [count["n_workers"] for count in counts] == [1, 2]
@@ -93,6 +94,7 @@ def test_the_report_holds_every_collector_at_every_worker_count(report):
     assert (rise["from"], rise["to"], rise["workers"]) == (1, 2, 2)
 
 
+@pytest.mark.benchmarks
 def test_the_causes_multiply_to_the_whole(report):
     causes = report["causes"]
     chain = [factor["times"]["median"] for factor in causes["factors"] if factor["is_in_chain"]]
@@ -103,6 +105,7 @@ def test_the_causes_multiply_to_the_whole(report):
     }
 
 
+@pytest.mark.benchmarks
 def test_tails_are_measured_beside_theory(report):
     tails = report["tails"]
     assert [point["sigma"] for point in tails["measured"]] == [0, 1.25]
@@ -111,6 +114,7 @@ def test_tails_are_measured_beside_theory(report):
     assert tails["reported"]["sigma"] is None, "two workers never gain 67 times"
 
 
+@pytest.mark.benchmarks
 def test_the_report_can_be_drawn(report, tmp_path):
     draw(report, tmp_path)
     names = {"throughput.png", "breakdown.png", "timeline.png", "tails.png"}
