@@ -116,6 +116,7 @@ def run_program(load: Any, code: str, *, seconds: float = 0.0) -> Any:
     return load("measurement").run_system(command, variables, 100, seconds)
 
 
+@pytest.mark.benchmarks
 def test_only_what_follows_two_batches_counts(load):
     run = run_program(
         load,
@@ -134,12 +135,14 @@ def test_only_what_follows_two_batches_counts(load):
     assert run.num_processes == 1
 
 
+@pytest.mark.benchmarks
 def test_a_system_that_ends_says_how(load):
     died = load("measurement").Died
     with pytest.raises(died, match="ended with exit code 3: no memory left"):
         run_program(load, "print('no memory left', file=sys.stderr); sys.exit(3)")
 
 
+@pytest.mark.benchmarks
 def test_a_system_that_is_stuck_is_ended_with_its_processes(load, monkeypatch):
     measurement = load("measurement")
     monkeypatch.setattr(measurement, "_PATIENCE_SECONDS", 1.0)
@@ -157,6 +160,7 @@ def test_a_system_that_is_stuck_is_ended_with_its_processes(load, monkeypatch):
     assert time.monotonic() - started < 60  # and `_leaves_no_process` finds none
 
 
+@pytest.mark.benchmarks
 def test_nothing_is_left_of_a_system_whose_learner_died(load, tmp_path):
     file = tmp_path / "process"
     with pytest.raises(load("measurement").Died, match="exit code 1"):
