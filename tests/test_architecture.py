@@ -42,6 +42,7 @@ LAYERS = {
         "compliance_mask",
         "lagrange_multiplier",
         "alignment_schemes",
+        "equivalent_orders",
     ),
     "playing episodes": ("spaces", "inference", "batch_inference", "compiled_rollout", "rollout"),
     "collectors": (
@@ -87,7 +88,7 @@ LAYERS = {
         "train",
         "environment_training",
     ),
-    "search": ("gaussian_process", "search"),
+    "search": ("hyperparameters", "mallows_kernel", "gaussian_process", "search"),
     "programs": (
         "report",
         "report.*",

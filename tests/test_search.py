@@ -146,7 +146,7 @@ def test_suggests_the_highest_upper_confidence_bound() -> None:
 
 
 def test_upper_confidence_bounds() -> None:
-    belief = OrderPosterior(np.arange(120.0), np.full(120, 2.0), 0.0, 1.0, 0.2)
+    belief = OrderPosterior(np.arange(120.0), 4.0 * np.eye(120), 0.0, 1.0, np.full(10, 0.2), False)
     np.testing.assert_array_equal(upper_confidence_bounds(belief, 1.5), np.arange(120.0) + 3.0)
 
 
