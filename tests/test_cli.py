@@ -76,7 +76,7 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 # Bad input
 
 BAD_SETTINGS = {
-    "--red-agent=GreenAgent": "one of B_lineAgent, RedMeanderAgent, SleepAgent, got GreenAgent",
+    "--red-agent=GreenAgent": "one of B_lineAgent, RedMeanderAgent, SleepAgent, mixture, got GreenAgent",
     "--simulator=minicage": "one of native, cyborg, got minicage",
     "--rules=3.0": "one of 2.1, leaderboard, got 3.0",
     "--workflow=user,user,op_server,op_host,defender": "'user,user,op_server,op_host,defender': expected",
@@ -310,7 +310,7 @@ def test_help_names_every_setting_with_its_default(program: Program) -> None:
     for name in (*TrainSettings().to_flat(), "resume", "config"):
         assert f"--{name.replace('_', '-')}" in text
     assert "[default: 100000]" in text
-    assert "B_lineAgent|RedMeanderAgent|SleepAgent" in text
+    assert "B_lineAgent|RedMeanderAgent|SleepAgent|mixture" in text
 
 
 def test_the_program_without_a_command_shows_its_help(program: Program) -> None:
@@ -443,11 +443,11 @@ def test_evaluate_scores_every_attacker_at_every_horizon(program: Program, tmp_p
     (policy,) = (tmp_path / "run" / "policies").iterdir()
     outcome = program("evaluate", "run", "--episodes=3", "--collector=sequential")
     assert outcome.code == 0
-    rows = [line.split() for line in outcome.out.splitlines() if "±" in line and "Agent" in line]
+    rows = [line.split() for line in outcome.out.splitlines() if "±" in line and line.startswith("│")]
     cells = [[word for word in row if word not in "│┃"] for row in rows]
     assert [(row[0], row[1]) for row in cells] == [
         (agent, horizon)
-        for agent in ("B_lineAgent", "RedMeanderAgent", "SleepAgent")
+        for agent in ("B_lineAgent", "RedMeanderAgent", "SleepAgent", "mixture")
         for horizon in ("30", "50", "100")
     ]
     rewards = {(row[0], row[1]): float(row[2]) for row in cells}
@@ -492,7 +492,7 @@ def test_baselines_are_scored_with_every_order_against_every_attacker(program: P
     assert outcome.code == 0
     assert "greedy-observed" in outcome.out
     cells = json.loads(Path("scores.json").read_text())["scores"]
-    assert len(cells) == 4 * 6 * 3 * 3
+    assert len(cells) == 4 * 6 * 4 * 3
     rewards = {
         (cell["baseline"], cell["red_agent"], cell["horizon"]): cell["score"]["reward"] for cell in cells
     }

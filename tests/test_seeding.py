@@ -13,7 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare, kstest
 
-from workflow_rl.seeding import Stream, environment_seed, episode_key, generator, mix64, policy_uniform
+from workflow_rl.seeding import (
+    Stream,
+    attacker_draw,
+    environment_seed,
+    episode_key,
+    generator,
+    mix64,
+    policy_uniform,
+)
 
 WORD = 2**64
 GOLDEN = 0x9E3779B97F4A7C15
@@ -199,6 +207,12 @@ def test_another_process_with_another_hash_seed_gets_the_same_numbers() -> None:
         check=True,
     ).stdout
     assert output == f"{int(key)} {environment_seed(key)} {uniform}\n{order}\n"
+
+
+@given(words, st.integers(1, 10))
+@settings(deadline=None)
+def test_attackers_are_drawn_by_a_hash_of_their_own(seed: int, count: int) -> None:
+    assert attacker_draw(np.uint64(seed), count) == slow_mix64(seed ^ 0x41545441) % count
 
 
 def test_streams_keep_their_numbers() -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workflow_rl.cage2.scenario import RED_AGENTS
+from workflow_rl.cage2.scenario import RED_AGENT_CHOICES
 from workflow_rl.errors import SettingError
 from workflow_rl.settings import (
     AlignmentSettings,
@@ -107,7 +107,7 @@ def test_what_the_main_job_asks_for_is_the_default() -> None:
 
 def test_attackers_are_those_of_the_scenario() -> None:
     choices = {item.name: item.metadata["choices"] for item in dataclasses.fields(SimulatorSettings)}
-    assert set(choices["red_agent"]) == set(RED_AGENTS)
+    assert choices["red_agent"] == RED_AGENT_CHOICES
 
 
 @every_setting

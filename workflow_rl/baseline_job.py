@@ -11,7 +11,7 @@ from rich.table import Table
 
 from workflow_rl.baselines import BASELINES, HAND_MADE_ORDERS, WITHOUT_ORDER, play_baseline
 from workflow_rl.bench.report import check_writable, write
-from workflow_rl.cage2.scenario import RED_AGENTS
+from workflow_rl.cage2.scenario import RED_AGENT_CHOICES
 from workflow_rl.environments import cage2_environment, constructor_errors, describe, with_attacker
 from workflow_rl.episode import EnvironmentSpec, Episodes
 from workflow_rl.evaluate import HORIZONS, Score, check_sample, score
@@ -53,7 +53,7 @@ class BaselineScore:
         baseline: one of `baselines.BASELINES`.
         order: name of the hand-made order that it is judged by; only greedy baselines know it.
         workflow: that order.
-        red_agent: the attacker.
+        red_agent: the attacker, or the mixture of them.
         horizon: steps of an episode.
         score: reward and compliance.
     """
@@ -95,7 +95,7 @@ def score_baselines(plan: BaselinePlan) -> int:
 
 def _scores(environment: EnvironmentSpec, plan: BaselinePlan) -> Iterator[BaselineScore]:
     definition = AlignmentSettings().compliance
-    for red_agent in RED_AGENTS:
+    for red_agent in RED_AGENT_CHOICES:
         attacked = with_attacker(environment, red_agent, max(HORIZONS))
         for baseline in BASELINES:
             episodes: Episodes | None = None

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from workflow_rl.bench.report import check_writable, write
-from workflow_rl.cage2.scenario import RED_AGENTS
+from workflow_rl.cage2.scenario import RED_AGENT_CHOICES
 from workflow_rl.collectors import make_collector
 from workflow_rl.environments import (
     constructor_errors,
@@ -211,7 +211,7 @@ def _play_attackers(
 ) -> list[Evaluation]:
     cells = []
     with make_collector(collector, stored.environment) as players:
-        for batch, red_agent in enumerate(RED_AGENTS):
+        for batch, red_agent in enumerate(RED_AGENT_CHOICES):
             snapshot = stored.policy.snapshot(batch)
             tickets = evaluation_tickets(
                 with_attacker(stored.environment, red_agent, max(HORIZONS)),

@@ -22,6 +22,7 @@ _MULTIPLIER_2 = np.uint64(0x94D049BB133111EB)
 _UNIT = 2.0**-53
 _ENVIRONMENT = np.uint64(0x454E5649)  # "ENVI": separates the environment's seed from the policy's draws
 _POLICY = np.uint64(0x504F4C49)  # "POLI"
+_ATTACKER = np.uint64(0x41545441)  # "ATTA": separates the draw of an attacker from what the attacker draws
 
 
 class Stream(IntEnum):
@@ -65,6 +66,17 @@ def episode_key(run_seed: int, stream: Stream, episode: int) -> np.uint64:
 def environment_seed(key: np.uint64) -> np.uint64:
     """The seed for `env.reset`: 31 bits, which every Gymnasium environment accepts."""
     return mix64(key ^ _ENVIRONMENT) >> np.uint64(33)
+
+
+@compiled
+def attacker_draw(environment_seed: np.uint64, count: int) -> int:
+    """Which of some attackers plays an episode.
+
+    Args:
+        environment_seed: of the episode.
+        count: how many there are to draw from, each with the same chance.
+    """
+    return int(mix64(environment_seed ^ _ATTACKER) % np.uint64(count))
 
 
 @compiled

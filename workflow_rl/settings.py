@@ -116,8 +116,8 @@ class SimulatorSettings(_Group):
     )
     red_agent: str = _setting(
         "B_lineAgent",
-        "The attacker.",
-        choices=("B_lineAgent", "RedMeanderAgent", "SleepAgent"),
+        "The attacker. mixture: B_lineAgent or RedMeanderAgent, drawn for each episode.",
+        choices=("B_lineAgent", "RedMeanderAgent", "SleepAgent", "mixture"),
     )
     rules: str = _setting(
         "2.1",

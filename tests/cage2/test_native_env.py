@@ -74,7 +74,7 @@ def test_impossible_actions_are_refused(action):
     [
         (
             {"red_agent": "B_line"},
-            "red_agent must be one of B_lineAgent, RedMeanderAgent, SleepAgent, got 'B_line'",
+            "red_agent must be one of B_lineAgent, RedMeanderAgent, SleepAgent, mixture, got 'B_line'",
         ),
         ({"rules": "2.0"}, "rules must be one of 2.1, leaderboard, got '2.0'"),
         ({"observation": "true"}, "observation must be one of official, corrected, got 'true'"),

@@ -1,7 +1,7 @@
 """The reference simulator, CybORG 2.1 from csle-cyborg, as a Gymnasium environment.
 
-Blue is the player; red is one of `RED_AGENTS`; green sleeps. A step takes about 2 ms, so the native simulator
-trains and this one says what is right. What the environment adds to csle-cyborg:
+Blue is the player; red is one of `RED_AGENT_CHOICES`; green sleeps. A step takes about 2 ms, so the native
+simulator trains and this one says what is right. What the environment adds to csle-cyborg:
 
 - Gymnasium's contract: `reset(seed=...)`, five values from `step`, `truncated` at the horizon. CybORG itself
   never ends an episode, so `terminated` is always False.
@@ -34,20 +34,24 @@ from workflow_rl.cage2.scenario import (
     ACTION_NAMES,
     HOST_ACTIONS,
     HOST_NAMES,
+    MIXED_RED_AGENTS,
     NO_ACCESS,
     NUM_ACTIONS,
     NUM_HOSTS,
     NUM_OBSERVATION_BITS,
     PRIVILEGED_ACCESS,
-    RED_AGENTS,
+    RED_AGENT_CHOICES,
+    RED_MIXTURE,
     USER_ACCESS,
 )
 from workflow_rl.errors import MissingExtraError, SettingError
+from workflow_rl.seeding import attacker_draw
 
 _AGENT_MODULES = {"B_lineAgent": "b_line", "RedMeanderAgent": "meander", "SleepAgent": "sleep_agent"}
 _HOST_INDEX = {name: index for index, name in enumerate(HOST_NAMES)}
 _PRIVILEGED_USERS = frozenset({"root", "SYSTEM"})
 _NUM_SEEDS = 2**32
+_SEED_MASK = 2**64 - 1
 
 
 class CybORGEnv(gymnasium.Env[NDArray[np.int8], np.int64]):
@@ -55,10 +59,11 @@ class CybORGEnv(gymnasium.Env[NDArray[np.int8], np.int64]):
 
     Observations are the 52 bits of the challenge's own wrapper: for each host in `HOST_NAMES` two bits of
     activity (00 none, 10 scan, 11 exploit) and two of compromise (00 no, 10 unknown, 01 user, 11 privileged).
-    Actions are the numbers of `ACTION_NAMES`. The simulator is built once and serves every episode.
+    Actions are the numbers of `ACTION_NAMES`. A simulator is built once for each attacker, of whom only a
+    mixture has several, and serves every episode.
 
     Args:
-        red_agent: the attacker, one of `RED_AGENTS`.
+        red_agent: the attacker, one of `RED_AGENT_CHOICES`.
         max_steps: length of an episode; the challenge scores 30, 50 and 100.
 
     Raises:
@@ -70,8 +75,8 @@ class CybORGEnv(gymnasium.Env[NDArray[np.int8], np.int64]):
     action_space: spaces.Discrete
 
     def __init__(self, red_agent: str = "B_lineAgent", max_steps: int = 100) -> None:
-        if red_agent not in RED_AGENTS:
-            raise SettingError(f"red_agent must be one of {', '.join(RED_AGENTS)}, got {red_agent!r}")
+        if red_agent not in RED_AGENT_CHOICES:
+            raise SettingError(f"red_agent must be one of {', '.join(RED_AGENT_CHOICES)}, got {red_agent!r}")
         if max_steps < 1:
             raise SettingError(f"max_steps must be at least 1, got {max_steps}")
         self.observation_space = spaces.MultiBinary(NUM_OBSERVATION_BITS)
@@ -79,10 +84,11 @@ class CybORGEnv(gymnasium.Env[NDArray[np.int8], np.int64]):
         self._max_steps = max_steps
         self._generator = _OwnGenerator()
         import_csle_cyborg()
+        attackers = MIXED_RED_AGENTS if red_agent == RED_MIXTURE else (red_agent,)
         with self._generator.in_use():
-            self._simulator = _build_simulator(red_agent)
+            self._simulators = tuple(_build_simulator(attacker) for attacker in attackers)
         self._actions = _blue_actions()
-        self._controller = self._simulator.get_attr("environment_controller")
+        self._face(0)
         self._steps_left = 0
         self._last_action: int | None = None
 
@@ -100,7 +106,9 @@ class CybORGEnv(gymnasium.Env[NDArray[np.int8], np.int64]):
             The observation, shape (52,) int8, always all zeros; and an empty dictionary.
         """
         super().reset(seed=seed, options=options)
-        self._generator.seed(int(self.np_random.integers(_NUM_SEEDS)) if seed is None else seed)
+        episode_seed = int(self.np_random.integers(_NUM_SEEDS)) if seed is None else seed
+        self._generator.seed(episode_seed)
+        self._face(attacker_draw(np.uint64(episode_seed & _SEED_MASK), len(self._simulators)))
         with self._generator.in_use():
             result = self._simulator.reset("Blue")
         self._steps_left = self._max_steps
@@ -158,6 +166,11 @@ class CybORGEnv(gymnasium.Env[NDArray[np.int8], np.int64]):
         if self._last_action is None:
             return None
         return ACTION_NAMES[self._last_action], self._red_action_name()
+
+    def _face(self, attacker: int) -> None:
+        """Play in the simulator of one of the attackers."""
+        self._simulator = self._simulators[attacker]
+        self._controller = self._simulator.get_attr("environment_controller")
 
     def _red_action_name(self) -> str:
         action = self._controller.action["Red"]

@@ -38,7 +38,7 @@ class Cage2Env(gymnasium.Env[NDArray[np.int8], np.int64]):
     one draws it from `np_random`.
 
     Args:
-        red_agent: the attacker, one of `scenario.RED_AGENTS`.
+        red_agent: the attacker, one of `scenario.RED_AGENT_CHOICES`; `last_actions` tells a mixture's apart.
         max_steps: length of an episode; the challenge scores 30, 50 and 100.
         rules: "2.1" or "leaderboard" (`state.GameSettings`).
         observation: "official" or "corrected".

@@ -18,7 +18,16 @@ from workflow_rl.errors import SettingError
 from workflow_rl.workflow import HostType
 
 RED_AGENTS = ("B_lineAgent", "RedMeanderAgent", "SleepAgent")
-"""The attackers one can train against: a direct script, a thorough explorer, and one that does nothing."""
+"""The attackers: a direct script, a thorough explorer, and one that does nothing."""
+
+MIXED_RED_AGENTS = RED_AGENTS[:2]
+"""Those that a mixture is of."""
+
+RED_MIXTURE = "mixture"
+"""In the place of an attacker: one of those, drawn for each episode (`seeding.attacker_draw`)."""
+
+RED_AGENT_CHOICES = (*RED_AGENTS, RED_MIXTURE)
+"""What one can train against."""
 
 NO_ACCESS, USER_ACCESS, PRIVILEGED_ACCESS = range(3)
 """Red's true hold on a host: no session, one as an ordinary user, one as root or SYSTEM."""

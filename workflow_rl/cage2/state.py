@@ -15,14 +15,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workflow_rl.cage2.host_set import EMPTY, only
-from workflow_rl.cage2.scenario import NUM_HOSTS, NUM_OBSERVATION_BITS, RED_AGENTS
+from workflow_rl.cage2.scenario import (
+    MIXED_RED_AGENTS,
+    NUM_HOSTS,
+    NUM_OBSERVATION_BITS,
+    RED_AGENT_CHOICES,
+    RED_AGENTS,
+    RED_MIXTURE,
+)
 from workflow_rl.cage2.tables import FOOTHOLD, NO_HOST, NUM_DECOYS, RED_SLEEP, SUBNET_OF
 from workflow_rl.compilation import compiled
 from workflow_rl.errors import SettingError
-from workflow_rl.seeding import mix64
+from workflow_rl.seeding import attacker_draw, mix64
 
 RULE_SETS = ("2.1", "leaderboard")
 OBSERVATIONS = ("official", "corrected")
+
+_NUM_MIXED = len(MIXED_RED_AGENTS)
 
 NUM_SCAN_MEMORY_BITS = 2 * NUM_HOSTS
 NUM_DECOY_MEMORY_BITS = NUM_DECOYS * NUM_HOSTS
@@ -38,7 +47,7 @@ class GameSettings:
     """What is decided before an episode starts.
 
     Attributes:
-        red_agent: one of `scenario.RED_AGENTS`.
+        red_agent: one of `scenario.RED_AGENT_CHOICES`.
         max_steps: steps after which an episode is cut off.
         rules: "2.1", CybORG at its last commit, which csle-cyborg is a port of; or "leaderboard", the commit
             of 12 August 2022 that CAGE Challenge 2 was scored on. They differ in two places: on the
@@ -60,7 +69,7 @@ class GameSettings:
     decoy_memory: bool = False
 
     def __post_init__(self) -> None:
-        _require("red_agent", self.red_agent, RED_AGENTS)
+        _require("red_agent", self.red_agent, RED_AGENT_CHOICES)
         _require("rules", self.rules, RULE_SETS)
         _require("observation", self.observation, OBSERVATIONS)
         if self.max_steps < 1:
@@ -82,13 +91,14 @@ STATE = np.dtype(
         np.dtype(
             [
                 # settings
-                ("red_agent", np.int8),
+                ("has_mixed_attackers", np.bool_),
                 ("is_leaderboard", np.bool_),
                 ("is_corrected", np.bool_),
                 ("has_scan_memory", np.bool_),
                 ("has_decoy_memory", np.bool_),
                 ("max_steps", np.int32),
                 # the episode
+                ("red_agent", np.int8),  # who attacks; a setting too unless attackers are mixed
                 ("seed", np.uint64),
                 ("key", np.uint64),  # a hash of the seed, from which all chances are counted
                 ("step", np.int32),  # steps taken
@@ -146,7 +156,9 @@ def new_states(settings: GameSettings, count: int) -> NDArray[np.void]:
         (count,) array of `STATE`.
     """
     states = np.zeros(count, STATE)
-    states["red_agent"] = RED_AGENTS.index(settings.red_agent)
+    is_mixture = settings.red_agent == RED_MIXTURE
+    states["has_mixed_attackers"] = is_mixture
+    states["red_agent"] = RED_AGENTS.index(MIXED_RED_AGENTS[0] if is_mixture else settings.red_agent)
     states["is_leaderboard"] = settings.rules == "leaderboard"
     states["is_corrected"] = settings.observation == "corrected"
     states["has_scan_memory"] = settings.scan_memory
@@ -157,7 +169,7 @@ def new_states(settings: GameSettings, count: int) -> NDArray[np.void]:
 
 @compiled
 def reset(state: State, seed: np.uint64) -> None:
-    """Start an episode; the settings stay.
+    """Start an episode; the settings stay, but for the attacker where attackers are mixed.
 
     Args:
         state: a record of `STATE`.
@@ -198,6 +210,8 @@ def _start_red_knowledge(state: State) -> None:
 
 @compiled
 def _start_red_agent(state: State) -> None:
+    if state.has_mixed_attackers:
+        state.red_agent = attacker_draw(state.seed, _NUM_MIXED)
     state.red_action = RED_SLEEP
     state.red_target = NO_HOST
     state.red_succeeded = False
