@@ -1,6 +1,7 @@
 """Compares the alignment schemes: each trains six orders against both attackers, and is scored.
 
     python benchmarks/alignment.py
+    python benchmarks/alignment.py --episodes 15000 --seeds 2 --processes 2 --runs alignment.json
     python benchmarks/alignment.py --scheme mask --order "user first" --red-agent B_lineAgent --episodes 20000
 
 Each training spends all its episodes; the final policy is scored on 1,000 fresh ones. The report has for each
@@ -15,7 +16,7 @@ from __future__ import annotations
 import itertools
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from workflow_rl.alignment_schemes import SCHEMES
 from workflow_rl.baselines import HAND_MADE_ORDERS
 from workflow_rl.bench import report
 from workflow_rl.bench.learning import Learning, learn_order
+from workflow_rl.bench.runs import Runs, runs_option
 from workflow_rl.plateau import SPAN
 from workflow_rl.settings import SearchSettings
 
@@ -44,26 +46,44 @@ def episodes_needed(learnt: Learning, target: float) -> int | None:
     return None
 
 
-def trainings(
-    scheme: str,
-    red_agent: str,
-    orders: Sequence[str],
-    fixed: Mapping[str, Any],
-    num_seeds: int,
-    target: float,
-) -> list[dict[str, Any]]:
-    """Train every order with every seed."""
-    done = []
-    for name in orders:
-        for seed in range(num_seeds):
-            order = str(HAND_MADE_ORDERS[name])
-            values = {"alignment": scheme, "red_agent": red_agent, "workflow": order, "seed": seed}
-            learnt = learn_order({**fixed, **values})
-            click.echo(f"{scheme}, {red_agent}, {name}: {learnt.score:.1f} at {learnt.compliance}", err=True)
-            done.append(
-                {"order": name, "seed": seed, "needed": episodes_needed(learnt, target), **asdict(learnt)}
-            )
-    return done
+@dataclass(frozen=True)
+class Cell:
+    """A scheme and an attacker, whose trainings are taken together."""
+
+    scheme: str
+    red_agent: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is trained.
+
+    Attributes:
+        cells: each with every order and seed.
+        orders: names of hand-made orders.
+        seeds: how many.
+        fixed: settings of all trainings, by name.
+        target: reward that counts as good.
+    """
+
+    cells: Sequence[Cell]
+    orders: Sequence[str]
+    seeds: int
+    fixed: Mapping[str, Any]
+    target: float
+
+    def settings(self) -> dict[tuple[Cell, str, int], dict[str, Any]]:
+        """The settings of each training, by cell, order and seed."""
+        return {
+            (cell, name, seed): {
+                **self.fixed,
+                "alignment": cell.scheme,
+                "red_agent": cell.red_agent,
+                "workflow": str(HAND_MADE_ORDERS[name]),
+                "seed": seed,
+            }
+            for cell, name, seed in itertools.product(self.cells, self.orders, range(self.seeds))
+        }
 
 
 def summary(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -86,19 +106,20 @@ def _mean(rates: Sequence[float | None]) -> float | None:
     return statistics.fmean(known) if known else None
 
 
-def compare(
-    pairs: Iterable[tuple[str, str]],
-    orders: Sequence[str],
-    fixed: Mapping[str, Any],
-    num_seeds: int,
-    target: float,
-) -> dict[str, Any]:
-    """Train all pairs of a scheme and an attacker, and return the figures for the report."""
-    cells = []
-    for scheme, red_agent in pairs:
-        runs = trainings(scheme, red_agent, orders, fixed, num_seeds, target)
-        cells.append({"scheme": scheme, "red_agent": red_agent, **summary(runs), "runs": runs})
-    return {"settings": fixed, "target": target, "threshold": THRESHOLD, "schemes": cells}
+def compare(plan: Plan, runs: Runs, processes: int) -> dict[str, Any]:
+    """Train everything and return the figures for the report."""
+    settings = plan.settings()
+    learnt = runs.learn(learn_order, list(settings.values()), processes=processes)
+    trainings: dict[Cell, list[dict[str, Any]]] = {cell: [] for cell in plan.cells}
+    for (cell, name, seed), learning in zip(settings, learnt, strict=True):
+        needed = episodes_needed(learning, plan.target)
+        trainings[cell].append({"order": name, "seed": seed, "needed": needed, **asdict(learning)})
+    return {
+        "settings": plan.fixed,
+        "target": plan.target,
+        "threshold": THRESHOLD,
+        "schemes": [{**asdict(cell), **summary(done), "runs": done} for cell, done in trainings.items()],
+    }
 
 
 def one_of(flag: str, names: Iterable[str]) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -116,23 +137,20 @@ def one_of(flag: str, names: Iterable[str]) -> Callable[[Callable[..., None]], C
 )
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--target", type=float, default=-100.0, show_default=True, help="Reward that counts as good.")
+@click.option(
+    "--processes", type=click.IntRange(1), default=1, show_default=True, help="Trainings side by side."
+)
+@runs_option
 @report.json_option
 @click.option("--quick", is_flag=True, help="A few short episodes, to see that it runs.")
-def main(
-    scheme: Sequence[str],
-    order: Sequence[str],
-    red_agent: Sequence[str],
-    episodes: int,
-    seeds: int,
-    target: float,
-    json_file: Path | None,
-    quick: bool,
-) -> None:
-    fixed = QUICK_SIZE if quick else {**SIZE, "total_episodes": episodes}
+def main(processes: int, runs_file: Path | None, json_file: Path | None, quick: bool, **chosen: Any) -> None:
+    fixed = QUICK_SIZE if quick else {**SIZE, "total_episodes": chosen["episodes"]}
+    cells = [Cell(*pair) for pair in itertools.product(chosen["scheme"], chosen["red_agent"])]
+    plan = Plan(cells, chosen["order"], chosen["seeds"], fixed, chosen["target"])
     report.run(
         "alignment",
-        lambda: compare(itertools.product(scheme, red_agent), order, fixed, seeds, target),
-        own_load=1,
+        lambda: compare(plan, Runs(runs_file), processes),
+        own_load=processes,
         json_file=json_file,
     )
 

@@ -14,7 +14,6 @@ training (`during_training`, which tells how fast it learnt), both with the stan
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -27,6 +26,7 @@ from numpy.typing import NDArray
 
 from workflow_rl.bench import report
 from workflow_rl.bench.learning import Learning, learn_environment, learn_order
+from workflow_rl.bench.runs import Runs, runs_option
 from workflow_rl.errors import SettingError
 
 LAGS = (0, 1, 2, 4, 8)
@@ -128,41 +128,6 @@ def variants(lags: Sequence[int]) -> Iterator[Variant]:
             yield Variant(lag, objective)
 
 
-class Runs:
-    """What was learnt so far; kept in a file, so that a command that was stopped goes on where it was.
-
-    Args:
-        file: where; `None` keeps it in memory.
-
-    Raises:
-        SettingError: the file cannot be read or written.
-    """
-
-    def __init__(self, file: Path | None) -> None:
-        self._file = file
-        self._learnt: dict[str, dict[str, Any]] = {}
-        if file is None:
-            return
-        report.check_writable(file, "--runs")
-        try:
-            if file.exists():
-                self._learnt = json.loads(file.read_bytes())
-        except (OSError, ValueError) as error:
-            raise SettingError(f"--runs {file} cannot be read: {error}") from error
-
-    def learn(self, task: Task, variant: Variant, seed: int) -> Learning:
-        """Train, unless the file holds a run with the same settings."""
-        settings = {**task.settings, **asdict(variant), "seed": seed}
-        key = json.dumps(settings, sort_keys=True)
-        if key not in self._learnt:
-            learning = task.learn(settings)
-            click.echo(f"{task.name}, {variant}, seed {seed}: {learning.score:.1f}", err=True)
-            self._learnt[key] = asdict(learning)
-            if self._file is not None:
-                report.write(self._file, self._learnt)
-        return Learning(**self._learnt[key])
-
-
 def summarise(learnt: Sequence[Learning], budget: int) -> dict[str, Any]:
     """Final score and learning speed of one variant, over its seeds."""
     compliances = [run.compliance for run in learnt if run.compliance is not None]
@@ -258,7 +223,8 @@ def learn_all(
     for seed in range(num_seeds):
         for task, curves in learnt.items():
             for variant, so_far in curves.items():
-                so_far.append(runs.learn(task, variant, seed))
+                settings = {**task.settings, **asdict(variant), "seed": seed}
+                so_far += runs.learn(task.learn, [settings])
     return learnt
 
 
@@ -284,23 +250,20 @@ def measure(num_seeds: int, runs: Runs, figure: Path | None, *, quick: bool) -> 
 
 @click.command(help=__doc__)
 @click.option("--seeds", type=click.IntRange(2), default=3, show_default=True)
-@click.option(
-    "--runs",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Keep every run's curve here. A run that it holds is not repeated, even if the code has changed.",
-)
+@runs_option
 @click.option(
     "--figure", type=click.Path(path_type=Path), metavar="FILE", help="Draw the curves (.svg, .png)."
 )
 @report.json_option
 @click.option("--quick", is_flag=True, help="Two lags, two seeds, a few updates, to see that it runs.")
-def main(seeds: int, runs: Path | None, figure: Path | None, json_file: Path | None, quick: bool) -> None:
+def main(
+    seeds: int, runs_file: Path | None, figure: Path | None, json_file: Path | None, quick: bool
+) -> None:
     if figure is not None:
         check_drawable(figure)
     report.run(
         "lag",
-        lambda: measure(2 if quick else seeds, Runs(runs), figure, quick=quick),
+        lambda: measure(2 if quick else seeds, Runs(runs_file), figure, quick=quick),
         own_load=1,
         json_file=json_file,
     )

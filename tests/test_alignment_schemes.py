@@ -75,10 +75,10 @@ def test_rate_scheme_by_hand() -> None:
     assert reward_of(np.array([0, Fix.NEEDLESS], np.int8), "rate", 10.0).tolist() == [0, 0]
 
 
-@given(judgements)
+@given(judgements, st.sampled_from(["mask", "none"]))
 @settings(deadline=None)
-def test_who_masks_rewards_nothing(judged: NDArray[np.int8]) -> None:
-    assert not reward_of(judged, "mask", 10.0).any()
+def test_who_masks_or_binds_nobody_rewards_nothing(judged: NDArray[np.int8], scheme: str) -> None:
+    assert not reward_of(judged, scheme, 10.0).any()
 
 
 @pytest.mark.parametrize("definition", ["reachable", "any-session"])
@@ -90,6 +90,7 @@ def test_schemes_that_mask_do_it_by_the_definition_of_the_run(definition: str) -
         "lagrangian": None,
         "mask": definition,
         "mask-lagrangian": definition,
+        "none": None,
     }
 
 
@@ -149,7 +150,7 @@ def test_the_margin_moves_the_aim() -> None:
         assert (alignment.weight > 10.0) is is_too_little
 
 
-@pytest.mark.parametrize("scheme", ["violation", "rate", "mask"])
+@pytest.mark.parametrize("scheme", ["violation", "rate", "mask", "none"])
 def test_other_weights_stay_as_they_are_set(scheme: str) -> None:
     alignment = Alignment(AlignmentSettings(alignment=scheme, alignment_lambda=7.0), 0.95)
     alignment.adapt(0.1)

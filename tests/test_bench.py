@@ -18,6 +18,7 @@ import workflow_rl
 from workflow_rl.bench.latency import Waits
 from workflow_rl.bench.learning import Learning
 from workflow_rl.bench.machine import busy_warning, commit_of, describe_machine
+from workflow_rl.bench.runs import Runs
 from workflow_rl.bench.simulator import ROUNDS
 from workflow_rl.bench.timing import Figure, Sample, Spread, Workload, measure, ratio
 from workflow_rl.errors import SettingError
@@ -229,15 +230,15 @@ def test_an_update_is_measured_with_and_without_repetitions():
 
 
 def test_every_lag_is_learnt_with_both_objectives(tmp_path):
-    runs = tmp_path / "runs.json"
-    report = report_from_here("lag.py", "--runs", str(runs))
+    runs_file = tmp_path / "runs.json"
+    report = report_from_here("lag.py", "--runs", str(runs_file))
     for task in report["tasks"].values():
         variants = {(variant["lag"], variant["objective"]) for variant in task["variants"]}
         assert variants == {(0, "decoupled"), (1, "decoupled"), (1, "coupled")}
         assert all(variant["final"]["standard_error"] >= 0 for variant in task["variants"])
-    before = runs.read_bytes()
+    before = runs_file.read_bytes()
     lag = script("lag.py")
-    for task, curves in lag["learn_all"](lag["tasks"](quick=True), (0, 1), 2, lag["Runs"](runs)).items():
+    for task, curves in lag["learn_all"](lag["tasks"](quick=True), (0, 1), 2, Runs(runs_file)).items():
         for variant, learnt in curves.items():
             (reported,) = [
                 figures
@@ -246,7 +247,7 @@ def test_every_lag_is_learnt_with_both_objectives(tmp_path):
             ]
             # The CPU time would be another one if it had been trained again.
             assert sum(run.cpu_seconds for run in learnt) == reported["cpu_seconds"]
-    assert runs.read_bytes() == before
+    assert runs_file.read_bytes() == before
 
 
 def learnt_at_a_rate(rate: float) -> Learning:

@@ -6,13 +6,15 @@
     lagrangian       minus the weight for each violating fix             follows compliance  no
     mask             none                                                                    yes
     mask-lagrangian  minus the weight for each violating fix             follows compliance  yes
+    none             none                                                                    no
 
 `lagrangian` seeks the environment's reward under the constraint that compliance reaches the threshold: after
 each update the weight, a Lagrange multiplier, follows from how far the batch's compliance was from it
 (`lagrange_multiplier`). What is charged there is each violating fix, as in `violation`, and not the share of
 them, whose gradient would also praise needless compliant fixes.
 
-Rewards are judged by the true state, which a simulator knows; masks by what blue observes.
+`none` binds nobody: it shows what an order costs. Rewards are judged by the true state, which a simulator
+knows; masks by what blue observes.
 """
 
 from __future__ import annotations
@@ -75,6 +77,7 @@ SCHEMES: Mapping[str, Scheme] = {
     "lagrangian": Scheme(violation_reward, is_adaptive=True),
     "mask": Scheme(no_reward, is_masked=True),
     "mask-lagrangian": Scheme(violation_reward, is_adaptive=True, is_masked=True),
+    "none": Scheme(no_reward),
 }
 """By the name that `--alignment` takes."""
 

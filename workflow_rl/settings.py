@@ -194,8 +194,8 @@ class AlignmentSettings(_Group):
         "compliance rate, minus 0.2 lambda without any fix (older; one early fix earns it all). lagrangian: "
         "as violation, with a lambda that follows compliance until it reaches the threshold. mask: no "
         "reward; while blue's observation shows a compromised host, only fixes of the first type in the "
-        "order that it shows can be chosen. mask-lagrangian: both.",
-        choices=("violation", "rate", "lagrangian", "mask", "mask-lagrangian"),
+        "order that it shows can be chosen. mask-lagrangian: both. none: no order binds the policy.",
+        choices=("violation", "rate", "lagrangian", "mask", "mask-lagrangian", "none"),
     )
     alignment_lambda: float = _setting(
         10.0,
