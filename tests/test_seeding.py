@@ -224,4 +224,5 @@ def test_streams_keep_their_numbers() -> None:
         "MINIBATCHES": 3,
         "SEARCH": 4,
         "WORKFLOW": 5,
+        "RANKING": 6,
     }

@@ -12,7 +12,7 @@ import os
 import sys
 import time
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -33,6 +33,7 @@ from workflow_rl.interruption import EXIT_CODE
 from workflow_rl.settings import (
     CollectorSettings,
     EnvironmentTrainSettings,
+    FullSearchSettings,
     TrainSettings,
     allowed_values,
     flag,
@@ -83,9 +84,9 @@ def _option(group: Any, item: dataclasses.Field[Any]) -> click.Option:
 
 
 def _with_settings(
-    settings: type[TrainSettings | EnvironmentTrainSettings],
+    settings: type[TrainSettings | EnvironmentTrainSettings], *, without: Collection[str] = ()
 ) -> Callable[[click.Command], click.Command]:
-    """Give a command an option for each of its settings, and `--config`."""
+    """Give a command an option for each of its settings but some, and `--config`."""
     config = click.Option(
         ["--config"],
         type=click.Path(path_type=Path),
@@ -97,7 +98,8 @@ def _with_settings(
     )
     options: list[click.Parameter] = [config]
     for group in groups(settings):
-        options += [_option(group, item) for item in dataclasses.fields(group)]
+        items = [item for item in dataclasses.fields(group) if item.name not in without]
+        options += [_option(group, item) for item in items]
 
     def add(command: click.Command) -> click.Command:
         command.params = [*options, *command.params]
@@ -172,6 +174,33 @@ def train_command(context: click.Context, /, resume: Path | None, **values: Any)
 
     changes, ignored = _changes(TrainSettings, context, values)
     context.exit(commands.resume(resume, changes, ignored, launched=_LAUNCHED))
+
+
+@_with_settings(FullSearchSettings, without=("red_agent", "workflow", "universal", "trace"))
+@main_group.command("search", context_settings=_HELP_OPTIONS)
+@_resume_option(FullSearchSettings)
+@click.pass_context
+def search_command(context: click.Context, /, resume: Path | None, **values: Any) -> None:
+    r"""Answer which workflow defends best: against each attacker, beside no workflow, on both simulators.
+
+    \b
+    Examples:
+      workflow-rl search --run-dir answer
+      workflow-rl search --attackers B_lineAgent --total-episodes 20000 --confirmation-episodes 1000
+      workflow-rl search --resume answer
+    """
+    if resume is None:
+        settings = FullSearchSettings.from_flat(
+            {name: value for name, value in values.items() if value is not None}
+        )
+        _prepare_workers(settings.collector, cage2_environment(settings.simulator))
+        from workflow_rl import search_job
+
+        context.exit(search_job.search(settings, launched=_LAUNCHED))
+    from workflow_rl import search_job
+
+    changes, ignored = _changes(FullSearchSettings, context, values)
+    context.exit(search_job.resume(resume, changes, ignored, launched=_LAUNCHED))
 
 
 @_with_settings(EnvironmentTrainSettings)

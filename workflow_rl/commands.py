@@ -12,10 +12,12 @@ from workflow_rl.compiled_rollout import is_player_cached
 from workflow_rl.display import RunDisplay
 from workflow_rl.environments import NATIVE, cage2_environment, constructor_errors
 from workflow_rl.errors import SettingError
+from workflow_rl.findings import print_ranking, sentences
 from workflow_rl.interruption import EXIT_CODE, Interruption
 from workflow_rl.main_job import MainJob
 from workflow_rl.ppo import torch_device
 from workflow_rl.rollout import make_environment
+from workflow_rl.run_log import read_ranking
 from workflow_rl.run_opening import OpenRun, new_run, resumed_run
 from workflow_rl.settings import TrainSettings
 from workflow_rl.tracing import make_traced_collector
@@ -35,16 +37,9 @@ def train(settings: TrainSettings, *, launched: float) -> int:
     Raises:
         WorkflowRLError: one line for the user.
     """
-    if settings.search.workflow is not None:
-        Workflow.parse(settings.search.workflow)
-        if settings.search.universal:
-            raise SettingError("--universal trains all orders and --workflow one: take one of the two")
-    torch_device(settings.ppo.device)
-    environment = cage2_environment(settings.simulator)
-    with constructor_errors(environment.id):  # fails before anything is written
-        make_environment(environment).close()
+    check_training(settings)
     with new_run(settings) as run:
-        return _run(run, launched)
+        return exit_code(run_training(run, launched))
 
 
 def resume(path: Path, changes: Mapping[str, Any], ignored: Sequence[str], *, launched: float) -> int:
@@ -63,10 +58,43 @@ def resume(path: Path, changes: Mapping[str, Any], ignored: Sequence[str], *, la
         WorkflowRLError: one line for the user.
     """
     with resumed_run(TrainSettings, path, changes, ignored) as run:
-        return _run(run, launched)
+        return exit_code(run_training(run, launched))
 
 
-def _run(run: OpenRun[TrainSettings], launched: float) -> int:
+def check_training(settings: TrainSettings) -> None:
+    """Refuse what cannot be trained, before anything is written.
+
+    Raises:
+        WorkflowRLError: one line for the user.
+    """
+    if settings.search.workflow is not None:
+        Workflow.parse(settings.search.workflow)
+        if settings.search.universal:
+            raise SettingError("--universal trains all orders and --workflow one: take one of the two")
+    torch_device(settings.ppo.device)
+    environment = cage2_environment(settings.simulator)
+    with constructor_errors(environment.id):
+        make_environment(environment).close()
+
+
+def exit_code(summary: Mapping[str, Any]) -> int:
+    """0 for a run that is complete, 130 for one that was interrupted."""
+    return 0 if summary["is_complete"] else EXIT_CODE
+
+
+def run_training(run: OpenRun[TrainSettings], launched: float) -> Mapping[str, Any]:
+    """Do the main job, or the rest of it, and print what came of it.
+
+    Args:
+        run: opened for this process.
+        launched: when the program started, seconds of the monotonic clock.
+
+    Returns:
+        The contents of summary.json.
+
+    Raises:
+        WorkflowRLError: one line for the user.
+    """
     console = Console()
     settings, directory = run.settings, run.directory
     environment = cage2_environment(settings.simulator)
@@ -80,11 +108,11 @@ def _run(run: OpenRun[TrainSettings], launched: float) -> int:
     ):
         job = MainJob(settings, directory, collector, display, interruption, launched, run.checkpoint)
         summary = job.run()
-    _print_summary(console, directory.path, summary)
-    return 0 if summary["is_complete"] else EXIT_CODE
+    _print_summary(console, settings, directory.path, summary)
+    return summary
 
 
-def _print_summary(console: Console, path: Path, summary: Mapping[str, Any]) -> None:
+def _print_summary(console: Console, settings: TrainSettings, path: Path, summary: Mapping[str, Any]) -> None:
     def number(value: float | None, digits: int = 1) -> str:
         return "-" if value is None else f"{value:.{digits}f}"
 
@@ -94,14 +122,18 @@ def _print_summary(console: Console, path: Path, summary: Mapping[str, Any]) -> 
         f"{number(summary['warm_episodes_per_second'])} warm",
         f"results in {path}",
     ]
-    if summary["best_workflow"] is not None:
-        kept = "keeps to it" if summary["best_met_threshold"] else "no order reached the compliance threshold"
+    if summary["best_workflow"] is not None and settings.search.workflow is not None:
+        kept = "keeps to it" if summary["best_met_threshold"] else "less than the compliance threshold"
         lines.insert(
             1,
-            f"best workflow {summary['best_workflow']}: reward {number(summary['best_reward'])} "
+            f"workflow {summary['best_workflow']}: reward {number(summary['best_reward'])} "
             f"± {number(summary['best_reward_standard_error'])}, "
             f"compliance {number(summary['best_compliance'], 3)} ({kept}), "
             f"{number(summary['best_observed_compliance'], 3)} by what blue could see",
         )
+    elif summary["best_workflow"] is not None:
+        red_agent, ranking = settings.simulator.red_agent, read_ranking(path)
+        print_ranking(ranking, title=f"orders against {red_agent}, best first")
+        lines[1:1] = sentences(ranking, red_agent, summary)
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True)

@@ -19,14 +19,17 @@ from workflow_rl.alignment_schemes import mask_of
 from workflow_rl.checkpoint import Checkpoint
 from workflow_rl.collectors import Collector
 from workflow_rl.environments import cage2_environment, describe
+from workflow_rl.equivalent_orders import OrderClasses
 from workflow_rl.errors import CollectorError, EpisodeError, PolicyFileError
 from workflow_rl.evaluate import Score, evaluate_policy, evaluation_tickets, score
+from workflow_rl.gaussian_process import posterior
 from workflow_rl.interruption import Interruption
 from workflow_rl.pipeline import Counters
 from workflow_rl.policy import ActorCritic, load_policy, policy_digest, policy_to_bytes
 from workflow_rl.ppo import PPO
+from workflow_rl.ranking import RankedOrder, best_trained, rank_orders
 from workflow_rl.rollout import shape_for
-from workflow_rl.run_log import SEARCH_LOG, SUMMARY, TRAINING_LOG, RunDirectory
+from workflow_rl.run_log import SEARCH_LOG, SUMMARY, TRAINING_LOG, RankingRow, RunDirectory
 from workflow_rl.run_record import RunRecord
 from workflow_rl.search import OrderResult, OrderSearch, Suggestion
 from workflow_rl.seeding import Stream, generator
@@ -150,7 +153,9 @@ class MainJob:
                 self._train(*resumed)
             while not self._interruption.is_requested and not self._is_done():
                 self._train(*self._next_order())
-        summary = self._summary()
+        ranking = self._ranking()
+        self._directory.write_ranking(map(self._row, ranking))
+        summary = self._summary(best_trained(ranking))
         self._directory.write_json(SUMMARY, summary)
         return summary
 
@@ -385,9 +390,35 @@ class MainJob:
         trial = 0 if self._settings.search.universal else self._progress.search.results.index(result)
         return self._progress.policies[trial].file
 
-    def _summary(self) -> dict[str, Any]:
+    def _ranking(self) -> list[RankedOrder]:
+        """All orders, best first; none before the first result."""
+        settings, results = self._settings, self._progress.search.results
+        if not results:
+            return []
+        classes = OrderClasses.in_training(settings.simulator.red_agent, settings.alignment)
+        draws = generator(settings.run.seed, Stream.RANKING)
+        return rank_orders(results, posterior(results, classes), classes, draws)
+
+    def _row(self, order: RankedOrder) -> RankingRow:
+        result = order.result
+        return RankingRow(
+            rank=order.rank,
+            workflow=str(order.workflow),
+            status="predicted" if result is None else "kept" if result.met_threshold else "missed",
+            reward=order.reward,
+            lower=order.lower,
+            upper=order.upper,
+            chance_to_be_best=order.chance_to_be_best,
+            compliance=None if result is None else result.compliance,
+            observed_compliance=None if result is None else result.observed_compliance,
+            episodes=order.episodes,
+            policy=None if result is None else self._file_of(result),
+            equivalent_orders=";".join(map(str, order.equivalent)),
+        )
+
+    def _summary(self, best_order: RankedOrder | None) -> dict[str, Any]:
         progress = self._progress
-        best = progress.search.best()
+        best = None if best_order is None else best_order.result
         digests = "".join(policy.sha256 for policy in progress.policies)
         return {
             "episodes": progress.num_learnt,

@@ -4,6 +4,7 @@
     training_log.csv     one row per update        (`TrainingRow`)
     search_log.csv       one row per trained order (`SearchRow`)
     learning_log.csv     instead of these two on a Gymnasium environment: one row per update (`LearningRow`)
+    ranking.csv          all orders, best first    (`RankingRow`); written whole at the end of a sitting
     tensorboard/         the same figures as TensorBoard events
     *.json, policies/*   whatever else the run stores, by `write_json` and `write_bytes`
     lock                 empty; held by the process whose run it is, and by nobody after its end
@@ -22,9 +23,9 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -42,6 +43,7 @@ ERROR_LOG = "error.log"
 TRAINING_LOG = "training_log.csv"
 SEARCH_LOG = "search_log.csv"
 LEARNING_LOG = "learning_log.csv"
+RANKING = "ranking.csv"
 TENSORBOARD = "tensorboard"
 LOCK = "lock"
 
@@ -120,6 +122,40 @@ class SearchRow:
 
 
 @dataclass(frozen=True)
+class RankingRow:
+    """An order, or several that no rule tells apart, and what is known of it: a row of ranking.csv.
+
+    Attributes:
+        rank: from 1.
+        workflow: the order, host types separated by commas.
+        status: "kept" or "missed" the threshold of compliance after its last training; "predicted" from
+            other orders if it was not trained.
+        reward: expected, in the simulator's own reward.
+        lower: end of the 95 % interval of that.
+        upper: its other end.
+        chance_to_be_best: that no other order earns more; those that are missed have none.
+        compliance: of the policy that was evaluated last, 0..1; `None` (an empty cell) without one.
+        observed_compliance: as `compliance`, judged by what blue's observation showed.
+        episodes: training episodes spent on it.
+        policy: file of that policy; `None` without one.
+        equivalent_orders: the others, separated by semicolons.
+    """
+
+    rank: int
+    workflow: str
+    status: str
+    reward: float
+    lower: float
+    upper: float
+    chance_to_be_best: float
+    compliance: float | None
+    observed_compliance: float | None
+    episodes: int
+    policy: str | None
+    equivalent_orders: str
+
+
+@dataclass(frozen=True)
 class LearningRow:
     """One update on a Gymnasium environment, a row of learning_log.csv.
 
@@ -147,13 +183,14 @@ class LearningRow:
 TRAINING_COLUMNS = tuple(field.name for field in fields(TrainingRow))
 SEARCH_COLUMNS = tuple(field.name for field in fields(SearchRow))
 LEARNING_COLUMNS = tuple(field.name for field in fields(LearningRow))
+RANKING_COLUMNS = tuple(field.name for field in fields(RankingRow))
 
 _COLUMNS: Mapping[str, tuple[str, ...]] = {
     TRAINING_LOG: TRAINING_COLUMNS,
     SEARCH_LOG: SEARCH_COLUMNS,
     LEARNING_LOG: LEARNING_COLUMNS,
 }
-_Row = TypeVar("_Row", TrainingRow, SearchRow, LearningRow)
+_Row = TypeVar("_Row", TrainingRow, SearchRow, LearningRow, RankingRow)
 
 
 def default_run_directory(seed: int) -> Path:
@@ -302,6 +339,15 @@ class RunDirectory:
             raise RunDirectoryError(f"{path} is damaged: it holds {len(rows)} rows of {num_rows}")
         self.write_bytes(name, "".join([_csv_line(_COLUMNS[name]), *rows[:num_rows]]).encode())
 
+    def write_ranking(self, rows: Iterable[RankingRow]) -> None:
+        """Write ranking.csv atomically.
+
+        Raises:
+            RunDirectoryError: it cannot be written.
+        """
+        lines = [_csv_line(RANKING_COLUMNS), *(_csv_line(astuple(row)) for row in rows)]
+        self.write_bytes(RANKING, "".join(lines).encode())
+
     def write_scalars(self, values: Mapping[str, float | None], *, step: int) -> None:
         """Add figures to TensorBoard's events.
 
@@ -410,6 +456,15 @@ def read_learning_log(run_directory: Path) -> tuple[LearningRow, ...]:
     return _read_log(run_directory / LEARNING_LOG, LearningRow)
 
 
+def read_ranking(run_directory: Path) -> tuple[RankingRow, ...]:
+    """All rows of a run's ranking.csv, best order first.
+
+    Raises:
+        RunDirectoryError: it is missing or damaged.
+    """
+    return _read_log(run_directory / RANKING, RankingRow)
+
+
 def _read_log(path: Path, kind: type[_Row]) -> tuple[_Row, ...]:
     types = get_type_hints(kind)
     lines = _whole_rows(path, tuple(types))
@@ -439,7 +494,7 @@ def _parse_row(path: Path, line: str, types: Mapping[str, Any]) -> dict[str, Any
 
 
 def _parse_cell(cell: str, kind: Any) -> Any:
-    if kind in (float | None, int | None):
+    if kind in (float | None, int | None, str | None):
         return get_args(kind)[0](cell) if cell else None
     if kind is bool:
         return ("False", "True").index(cell) == 1

@@ -14,10 +14,13 @@ from workflow_rl.checkpoint import Checkpoint, load_checkpoint
 from workflow_rl.collectors import check_collector
 from workflow_rl.errors import RunDirectoryError
 from workflow_rl.run_log import CONFIG, SUMMARY, RunDirectory, default_run_directory
-from workflow_rl.settings import EnvironmentTrainSettings, TrainSettings
+from workflow_rl.settings import EnvironmentTrainSettings, FullSearchSettings, TrainSettings
 from workflow_rl.tracing import TraceFile
 
-_Settings = TypeVar("_Settings", TrainSettings, EnvironmentTrainSettings)
+_COMMANDS = (TrainSettings, EnvironmentTrainSettings, FullSearchSettings)
+"""Their settings; those of a search are the ones of train and more, hence last."""
+
+_Settings = TypeVar("_Settings", TrainSettings, EnvironmentTrainSettings, FullSearchSettings)
 
 
 @dataclass(frozen=True)
@@ -87,14 +90,12 @@ def _stored_settings(kind: type[_Settings], directory: RunDirectory) -> dict[str
     stored = directory.read_json(CONFIG)
     if not isinstance(stored, dict):
         raise RunDirectoryError(f"{directory.path / CONFIG} is damaged: it holds no settings")
-    if set(stored) <= kind.names():
-        return stored
-    for other in (TrainSettings, EnvironmentTrainSettings):
-        if set(stored) <= other.names():
-            raise RunDirectoryError(
-                f"the run in {directory.path} is one of workflow-rl {other.command}; "
-                f"use workflow-rl {other.command} --resume {directory.path}"
-            )
+    command = next((known.command for known in _COMMANDS if set(stored) <= known.names()), kind.command)
+    if command != kind.command:
+        raise RunDirectoryError(
+            f"the run in {directory.path} is one of workflow-rl {command}; "
+            f"use workflow-rl {command} --resume {directory.path}"
+        )
     return stored
 
 

@@ -140,16 +140,6 @@ class OrderSearch:
             upper_confidence_bound=float(bounds[index]),
         )
 
-    def best(self) -> OrderResult | None:
-        """The result with the highest evaluated reward among those that met the threshold.
-
-        If none met it, the one with the highest compliance, then the highest reward; undefined compliance
-        counts as less than 0. Among equals the earliest. `None` before the first result.
-        """
-        if met := [result for result in self._results if result.met_threshold]:
-            return max(met, key=lambda result: result.reward)
-        return max(self._results, key=_compliance_then_reward, default=None)
-
     def closest_trained(self, workflow: Workflow) -> Workflow | None:
         """The trained order with the fewest discordant pairs to `workflow`, to start its training from.
 
@@ -239,10 +229,6 @@ def chances_to_be_learnt(results: Sequence[OrderResult], weight: float) -> NDArr
 def equally_high(values: NDArray[np.float64], tolerance: float) -> NDArray[np.bool_]:
     """Which values are within `tolerance` of the highest, (n,) bool."""
     return np.asarray(values >= values.max() - tolerance)
-
-
-def _compliance_then_reward(result: OrderResult) -> tuple[float, float]:
-    return (-1.0 if result.compliance is None else result.compliance, result.reward)
 
 
 def _result_to_state(result: OrderResult) -> dict[str, Any]:

@@ -34,6 +34,7 @@ class Stream(IntEnum):
     MINIBATCHES = 3
     SEARCH = 4
     WORKFLOW = 5
+    RANKING = 6
 
 
 def generator(run_seed: int, stream: Stream, *index: int) -> np.random.Generator:

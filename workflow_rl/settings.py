@@ -349,6 +349,28 @@ class CheckpointSettings(_Group):
 
 
 @dataclass(frozen=True)
+class AnswerSettings(_Group):
+    """What a search answers, beside the order that does best against one attacker."""
+
+    title: ClassVar[str] = "Answer"
+
+    attackers: str = _setting(
+        "B_lineAgent,RedMeanderAgent,mixture",
+        "What --red-agent is in turn, separated by commas: a search for each.",
+    )
+    unbound_episodes: int = _setting(
+        10_000,
+        "Training episodes, for each attacker, of a policy that no order binds: what keeping to one costs. "
+        "0 leaves it out.",
+        minimum=0,
+    )
+    confirmed_orders: int = _setting(
+        3, "Orders, for each attacker, that play once more, on the reference simulator.", minimum=0
+    )
+    confirmation_episodes: int = _setting(200, "Fresh episodes of each of them.", minimum=2)
+
+
+@dataclass(frozen=True)
 class EnvironmentSettings(_Group):
     """What is played when it is not CAGE Challenge 2, and for how long."""
 
@@ -456,6 +478,15 @@ class TrainSettings(_AllSettings):
     collector: CollectorSettings = CollectorSettings()
     run: RunSettings = RunSettings()
     checkpoints: CheckpointSettings = CheckpointSettings()
+
+
+@dataclass(frozen=True)
+class FullSearchSettings(TrainSettings):
+    """All settings of a search against several attackers, by group."""
+
+    command: ClassVar[str] = "search"
+
+    answer: AnswerSettings = AnswerSettings()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,269 @@
+"""The whole answer: which workflow defends best, how sure that is, and what keeping to one costs.
+
+For each attacker a search, a training that no order binds, and the first orders of the search once more in
+fresh episodes on the reference simulator. Every training is a run of `train` in a directory of its own:
+
+    B_lineAgent/  RedMeanderAgent/  ...     the searches
+    B_lineAgent-unbound/  ...               the same attackers, and no order
+    answer.json                             what came of it
+
+A search that was stopped goes on where it was; what is complete is left as it is.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+from rich.console import Console
+
+from workflow_rl.collectors import make_collector
+from workflow_rl.commands import check_training, run_training
+from workflow_rl.cores import usable_cores
+from workflow_rl.environments import cage2_environment, constructor_errors
+from workflow_rl.episode import EnvironmentSpec
+from workflow_rl.errors import SettingError
+from workflow_rl.evaluate import Score, evaluate_policy, evaluation_tickets, score
+from workflow_rl.findings import print_ranking
+from workflow_rl.interruption import EXIT_CODE
+from workflow_rl.policy import load_policy
+from workflow_rl.rollout import make_environment
+from workflow_rl.run_log import CONFIG, SUMMARY, RankingRow, RunDirectory, read_ranking
+from workflow_rl.run_opening import OpenRun, new_run, resumed_run
+from workflow_rl.settings import FullSearchSettings, TrainSettings
+from workflow_rl.workflow import Workflow
+
+ANSWER = "answer.json"
+
+_FIRST_EPISODE = 1_000_000_000
+"""Of the confirmation; no search evaluates so many, so the episodes are fresh."""
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """What an order came to on the reference simulator.
+
+    Attributes:
+        workflow: the order.
+        policy: file of its policy, relative to the search's directory.
+        score: of fresh episodes.
+    """
+
+    workflow: str
+    policy: str
+    score: Score
+
+
+@dataclass(frozen=True)
+class AttackerAnswer:
+    """What is known about one attacker.
+
+    Attributes:
+        red_agent: the attacker.
+        ranking: all orders, best first.
+        unbound: reward and standard error of the policy that no order binds; `None` if there is none.
+        confirmations: on the reference simulator, in the order of the ranking.
+    """
+
+    red_agent: str
+    ranking: Sequence[RankingRow]
+    unbound: tuple[float, float] | None
+    confirmations: Sequence[Confirmation]
+
+
+def search(settings: FullSearchSettings, *, launched: float) -> int:
+    """Answer in a new directory.
+
+    Args:
+        settings: of the search.
+        launched: when the program started, seconds of the monotonic clock.
+
+    Returns:
+        The exit code: 0, or 130 if it was interrupted.
+
+    Raises:
+        WorkflowRLError: one line for the user.
+    """
+    for part in _parts(settings, Path()):
+        check_training(part)
+    if settings.answer.confirmed_orders:
+        for red_agent in _attackers(settings):
+            _check_reference(settings, red_agent)
+    with new_run(settings) as run:
+        return _answer(run, launched)
+
+
+def resume(path: Path, changes: Mapping[str, Any], ignored: Sequence[str], *, launched: float) -> int:
+    """Go on with a search that was stopped.
+
+    Args:
+        path: its directory.
+        changes: settings that may differ from its own.
+        ignored: settings that were given and may not; they are named on stderr.
+        launched: as in `search`.
+
+    Returns:
+        As `search`.
+
+    Raises:
+        WorkflowRLError: one line for the user.
+    """
+    with resumed_run(FullSearchSettings, path, changes, ignored) as run:
+        return _answer(run, launched)
+
+
+def _attackers(settings: FullSearchSettings) -> list[str]:
+    names = [name.strip() for name in settings.answer.attackers.split(",")]
+    if len(set(names)) < len(names):
+        raise SettingError(f"--attackers names each attacker once, got {settings.answer.attackers}")
+    return names
+
+
+def _parts(settings: FullSearchSettings, root: Path) -> Iterator[TrainSettings]:
+    """The trainings, in the order in which they are run.
+
+    Raises:
+        SettingError: a setting does not go with a search against several attackers.
+    """
+    if settings.search.workflow is not None or settings.search.universal:
+        raise SettingError("workflow-rl search tries all orders: --workflow and --universal are for train")
+    for red_agent in _attackers(settings):
+        yield _search_settings(settings, root, red_agent)
+        if settings.answer.unbound_episodes:
+            yield _unbound_settings(settings, root, red_agent)
+
+
+def _search_settings(settings: FullSearchSettings, root: Path, red_agent: str) -> TrainSettings:
+    return TrainSettings(
+        simulator=replace(settings.simulator, red_agent=red_agent),
+        search=settings.search,
+        alignment=settings.alignment,
+        ppo=settings.ppo,
+        collector=settings.collector,
+        run=replace(settings.run, run_dir=root / red_agent, trace=None),
+        checkpoints=settings.checkpoints,
+    )
+
+
+def _unbound_settings(settings: FullSearchSettings, root: Path, red_agent: str) -> TrainSettings:
+    """One training that no order binds; which one it is told is no matter."""
+    bound = _search_settings(settings, root, red_agent)
+    episodes = settings.answer.unbound_episodes
+    return replace(
+        bound,
+        search=replace(
+            bound.search,
+            workflow=str(Workflow.from_index(0)),
+            total_episodes=episodes,
+            max_episodes_per_workflow=episodes,
+            stop_rule="budget",
+        ),
+        alignment=replace(bound.alignment, alignment="none"),
+        run=replace(bound.run, run_dir=root / f"{red_agent}-unbound"),
+    )
+
+
+def _answer(run: OpenRun[FullSearchSettings], launched: float) -> int:
+    console = Console()
+    settings, directory = run.settings, run.directory
+    for part in _parts(settings, directory.path):
+        console.print(f"-- {part.run.run_dir}", highlight=False, soft_wrap=True)
+        if not _finish(part, launched)["is_complete"]:
+            return EXIT_CODE
+        launched = time.monotonic()
+    answers = [_answer_for(settings, directory.path, red_agent) for red_agent in _attackers(settings)]
+    directory.write_json(ANSWER, {"attackers": [asdict(answer) for answer in answers]})
+    directory.write_json(SUMMARY, {"is_complete": True})
+    for answer in answers:
+        _print(console, answer)
+    console.print(f"results in {directory.path}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def _finish(part: TrainSettings, launched: float) -> Mapping[str, Any]:
+    """Do a training, or the rest of it; returns its summary."""
+    path = cast(Path, part.run.run_dir)
+    if not (path / CONFIG).exists():
+        with new_run(part) as run:
+            return run_training(run, launched)
+    summary: dict[str, Any] | None = RunDirectory(path).read_json(SUMMARY)
+    if summary is not None and summary["is_complete"]:
+        return summary
+    neutral = {name: value for name, value in part.to_flat().items() if name in part.neutral_names()}
+    with resumed_run(TrainSettings, path, neutral, ()) as run:
+        return run_training(run, launched)
+
+
+def _answer_for(settings: FullSearchSettings, root: Path, red_agent: str) -> AttackerAnswer:
+    part = root / red_agent
+    ranking = read_ranking(part)
+    unbound: dict[str, Any] | None = RunDirectory(root / f"{red_agent}-unbound").read_json(SUMMARY)
+    confirmed = [row for row in ranking if row.policy is not None][: settings.answer.confirmed_orders]
+    return AttackerAnswer(
+        red_agent=red_agent,
+        ranking=ranking,
+        unbound=None if unbound is None else (unbound["best_reward"], unbound["best_reward_standard_error"]),
+        confirmations=_confirm(settings, red_agent, part, confirmed) if confirmed else (),
+    )
+
+
+def _confirm(
+    settings: FullSearchSettings, red_agent: str, part: Path, rows: Sequence[RankingRow]
+) -> list[Confirmation]:
+    """Play orders once more, in fresh episodes on the reference simulator."""
+    environment = _reference(settings, red_agent)
+    players = replace(settings.collector, n_workers=min(settings.collector.n_workers, usable_cores()))
+    confirmations = []
+    with make_collector(players, environment) as collector:
+        for number, row in enumerate(rows):
+            policy, metadata = load_policy(part / cast(str, row.policy))
+            workflow, snapshot = Workflow.parse(row.workflow), policy.snapshot(number)
+            tickets = evaluation_tickets(
+                environment,
+                snapshot,
+                run_seed=settings.run.seed,
+                episodes=range(_FIRST_EPISODE, _FIRST_EPISODE + settings.answer.confirmation_episodes),
+                batch=number,
+                workflow=workflow,
+                mask=metadata["mask"],
+            )
+            episodes = evaluate_policy(collector, snapshot, tickets)
+            result = score(episodes, workflow, settings.alignment.compliance)
+            confirmations.append(Confirmation(row.workflow, f"{red_agent}/{row.policy}", result))
+    return confirmations
+
+
+def _reference(settings: FullSearchSettings, red_agent: str) -> EnvironmentSpec:
+    """The reference simulator, as the search has its attacker play.
+
+    Raises:
+        SettingError: it does not play what the settings ask for.
+    """
+    return cage2_environment(replace(settings.simulator, red_agent=red_agent, simulator="cyborg"))
+
+
+def _check_reference(settings: FullSearchSettings, red_agent: str) -> None:
+    environment = _reference(settings, red_agent)
+    with constructor_errors(environment.id):
+        make_environment(environment).close()
+
+
+def _print(console: Console, answer: AttackerAnswer) -> None:
+    print_ranking(answer.ranking, title=f"orders against {answer.red_agent}, best first")
+    lines = [
+        f"{confirmation.workflow}, on the reference simulator: {_earned(confirmation.score)}"
+        for confirmation in answer.confirmations
+    ]
+    if answer.unbound is not None:
+        reward, standard_error = answer.unbound
+        lines.append(f"no order: {reward:.1f} ± {standard_error:.1f}")
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def _earned(result: Score) -> str:
+    compliance = "no fixes" if result.compliance is None else f"{result.compliance:.3f}"
+    return f"{result.reward:.1f} ± {result.reward_standard_error:.1f}, compliance {compliance}"
