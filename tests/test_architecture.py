@@ -98,6 +98,7 @@ LAYERS = {
         "findings",
         "main_job",
         "environment_job",
+        "protocol",
         "evaluation_job",
         "baseline_job",
         "commands",

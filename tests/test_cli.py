@@ -456,6 +456,18 @@ def test_evaluate_scores_every_attacker_at_every_horizon(program: Program, tmp_p
     assert policy.name in outcome.out
 
 
+def test_evaluate_by_the_protocol_of_the_challenge(program: Program) -> None:
+    assert program("train", *TINY, "--run-dir=run").code == 0
+    asked = ("--protocol=cage2", "--rules=leaderboard", "--episodes=2", "--json=scores.json")
+    outcome = program("evaluate", "run", *asked, "--collector=sequential")
+    assert outcome.code == 0
+    assert "workflow_rl/Cage2-v0 (rules leaderboard), 2 episodes each, seed 0" in outcome.out
+    scores = json.loads(Path("scores.json").read_text())
+    assert len(scores["cells"]) == 9
+    assert scores["total"] == pytest.approx(sum(cell["mean"] for cell in scores["cells"]))
+    assert f"{scores['total']:.2f} ± {scores['total_half_width_95']:.2f}" in outcome.out
+
+
 ORDER = "user,op_server,op_host,enterprise,defender"
 
 
@@ -554,6 +566,8 @@ def test_evaluate_scores_a_policy_of_train_env_as_its_run_did(program: Program) 
     [
         (["--simulator=cyborg"], "--simulator is for policies of workflow-rl train"),
         ([f"--workflow={ORDER}"], "--workflow is for policies of workflow-rl train"),
+        (["--protocol=cage2"], "--protocol is for policies of workflow-rl train"),
+        (["--protocol=cage4"], "--protocol must be cage2, got cage4"),
         (["--json=nowhere/scores.json"], "--json nowhere/scores.json cannot be written: No such file"),
     ],
 )

@@ -234,7 +234,16 @@ def train_environment_command(context: click.Context, /, resume: Path | None, **
 @main_group.command("evaluate")
 @click.argument("path", type=click.Path(path_type=Path), metavar="RUN_DIR|POLICY_FILE")
 @click.option(
-    "--episodes", default=100, show_default=True, help="Episodes, per attacker if there are any (at least 2)."
+    "--protocol",
+    metavar="cage2",
+    help="cage2: as the challenge was scored: nine cells of an attacker and a horizon, their sum, and what "
+    "was published.",
+)
+@click.option(
+    "--episodes",
+    type=int,
+    help="Episodes, per attacker if there are any (at least 2), by the protocol per cell.  [default: 100, by "
+    "the protocol 1000]",
 )
 @click.option("--seed", default=0, show_default=True, help="Seed of the evaluation episodes.")
 @click.option(
@@ -244,6 +253,7 @@ def train_environment_command(context: click.Context, /, resume: Path | None, **
     "sampled by train and greedy by train-env.",
 )
 @click.option("--simulator", help="native or cyborg; default: the one the policy was trained on.")
+@click.option("--rules", help="2.1 or leaderboard; default: those the policy was trained by.")
 @click.option(
     "--workflow",
     metavar="ORDER",

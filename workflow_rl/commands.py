@@ -133,7 +133,7 @@ def _print_summary(console: Console, settings: TrainSettings, path: Path, summar
         )
     elif summary["best_workflow"] is not None:
         red_agent, ranking = settings.simulator.red_agent, read_ranking(path)
-        print_ranking(ranking, title=f"orders against {red_agent}, best first")
+        print_ranking(console, ranking, title=f"orders against {red_agent}, best first")
         lines[1:1] = sentences(ranking, red_agent, summary)
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True)

@@ -18,6 +18,13 @@ from workflow_rl.workflow import ALL_ORDERS, Workflow
 
 _PLAIN_INTERVAL_SECONDS = 5.0
 
+_LEAST_WIDTH = 132
+
+
+def print_wide(console: Console, table: Table) -> None:
+    """Print a table in lines of a width that it can be read at; a narrower terminal breaks them."""
+    Console(width=max(console.width, _LEAST_WIDTH)).print(table)
+
 
 class RunDisplay:
     """Shows the updates of a run; a context manager.

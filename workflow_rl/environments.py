@@ -84,13 +84,14 @@ def _frozen(value: Any) -> Any:
     return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
-def on_simulator(environment: EnvironmentSpec, simulator: str) -> EnvironmentSpec:
-    """The same game on a simulator, "native" or "cyborg".
+def on_simulator(environment: EnvironmentSpec, simulator: str, rules: str | None = None) -> EnvironmentSpec:
+    """The same game on a simulator, "native" or "cyborg", and by other rules if any are given.
 
     Raises:
         SettingError: the simulator is unknown or does not play it.
     """
-    return cage2_environment(SimulatorSettings(**{**dict(environment.kwargs), "simulator": simulator}))
+    changes = {"simulator": simulator, **({} if rules is None else {"rules": rules})}
+    return cage2_environment(SimulatorSettings(**{**dict(environment.kwargs), **changes}))
 
 
 def with_attacker(environment: EnvironmentSpec, red_agent: str, max_steps: int) -> EnvironmentSpec:

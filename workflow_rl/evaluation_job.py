@@ -19,7 +19,10 @@ from rich.table import Table
 from workflow_rl.bench.report import check_writable, write
 from workflow_rl.cage2.scenario import RED_AGENT_CHOICES
 from workflow_rl.collectors import make_collector
+from workflow_rl.display import print_wide
 from workflow_rl.environments import (
+    CYBORG,
+    NATIVE,
     constructor_errors,
     describe,
     gymnasium_environment,
@@ -39,10 +42,13 @@ from workflow_rl.evaluate import (
     score_environment,
 )
 from workflow_rl.policy import ActorCritic, load_policy
+from workflow_rl.protocol import NORMAL_95, PROTOCOL_EPISODES, PUBLISHED, Cell, play_protocol, total_of
 from workflow_rl.rollout import shape_for
 from workflow_rl.run_log import SUMMARY, RunDirectory
 from workflow_rl.settings import CollectorSettings, EnvironmentSettings
 from workflow_rl.workflow import ALL_ORDERS, Workflow
+
+_EPISODES = 100
 
 
 @dataclass(frozen=True)
@@ -51,26 +57,38 @@ class EvaluationPlan:
 
     Attributes:
         episodes: per attacker; each is played to the longest horizon, its first steps count for the others.
+            By a protocol per attacker and horizon. `None` is 100, by a protocol what it says.
         seed: of the evaluation episodes.
         greedy: take the most probable action instead of sampling; `None` does as the run did that scored the
             policy: the main job samples, `train-env` does not.
         simulator: "native" or "cyborg"; `None` is the one it was trained on.
+        rules: see `SimulatorSettings.rules`; `None` are those it was trained on.
         workflow: the order that a universal policy is told; `None` is the best one of its run.
+        protocol: "cage2" plays by the challenge's protocol; `None` does not.
         json_file: where the scores go too.
 
     Raises:
         SettingError: a value is not allowed.
     """
 
-    episodes: int = 100
+    episodes: int | None = None
     seed: int = 0
     greedy: bool | None = None
     simulator: str | None = None
+    rules: str | None = None
     workflow: str | None = None
+    protocol: str | None = None
     json_file: Path | None = None
 
+    @property
+    def num_episodes(self) -> int:
+        """How many are played."""
+        return self.episodes or (_EPISODES if self.protocol is None else PROTOCOL_EPISODES)
+
     def __post_init__(self) -> None:
-        check_sample(self.episodes, self.seed)
+        if self.protocol not in (None, "cage2"):
+            raise SettingError(f"--protocol must be cage2, got {self.protocol}")
+        check_sample(_EPISODES if self.episodes is None else self.episodes, self.seed)
         if self.json_file is not None:
             check_writable(self.json_file)
 
@@ -122,10 +140,12 @@ def evaluate(path: Path, plan: EvaluationPlan, collector: CollectorSettings) -> 
     file, best_order = _located(path)
     stored = _read(file, plan, best_order)
     console = Console()
-    if stored.workflow is None or stored.compliance is None:
+    if plan.protocol is not None:
+        scores: dict[str, Any] = _play_protocol(console, stored, plan, collector)
+    elif stored.workflow is None or stored.compliance is None:
         result = _play_environment(stored, plan, collector)
         _print_score(console, stored, plan, result)
-        scores: dict[str, Any] = asdict(result)
+        scores = asdict(result)
     else:
         cells = _play_attackers(stored, stored.workflow, stored.compliance, plan, collector)
         _print_cells(console, f"{stored.file.name}: {stored.workflow}", stored, plan, cells)
@@ -169,11 +189,18 @@ def _read(file: Path, plan: EvaluationPlan, best_order: str | None) -> _StoredPo
     except KeyError as error:
         raise PolicyFileError(f"{file} does not say what it was trained for: {error} is missing") from error
     environment = gymnasium_environment(EnvironmentSettings(env=name, env_kwargs=json.dumps(kwargs)))
-    for option, value in (("--simulator", plan.simulator), ("--workflow", plan.workflow)):
-        if value is not None and not has_workflow:
+    is_cage2 = environment.id in (NATIVE, CYBORG)
+    for option, value, is_possible in (
+        ("--workflow", plan.workflow, has_workflow),
+        ("--simulator", plan.simulator, is_cage2),
+        ("--rules", plan.rules, is_cage2),
+        ("--protocol", plan.protocol, is_cage2),
+    ):
+        if value is not None and not is_possible:
             raise SettingError(f"{option} is for policies of workflow-rl train; {file} plays {name}")
-    if plan.simulator is not None:
-        environment = on_simulator(environment, plan.simulator)
+    if plan.simulator is not None or plan.rules is not None:
+        simulator = plan.simulator or ("native" if environment.id == NATIVE else "cyborg")
+        environment = on_simulator(environment, simulator, plan.rules)
     with constructor_errors(environment.id):
         shape = shape_for(environment, hidden_size=policy.shape.hidden_size, has_workflow=has_workflow)
     if shape != policy.shape:
@@ -193,7 +220,7 @@ def _play_environment(
         stored.environment,
         snapshot,
         run_seed=plan.seed,
-        episodes=range(plan.episodes),
+        episodes=range(plan.num_episodes),
         batch=0,
         workflow=None,
         greedy=_is_greedy(stored, plan),
@@ -217,7 +244,7 @@ def _play_attackers(
                 with_attacker(stored.environment, red_agent, max(HORIZONS)),
                 snapshot,
                 run_seed=plan.seed,
-                episodes=range(plan.episodes),
+                episodes=range(plan.num_episodes),
                 batch=batch,
                 workflow=workflow,
                 greedy=_is_greedy(stored, plan),
@@ -231,6 +258,30 @@ def _play_attackers(
     return cells
 
 
+def _play_protocol(
+    console: Console, stored: _StoredPolicy, plan: EvaluationPlan, collector: CollectorSettings
+) -> dict[str, Any]:
+    """Play by the challenge's protocol, and print it; returns JSON values."""
+    with make_collector(collector, stored.environment) as players:
+        cells = list(
+            play_protocol(
+                players,
+                stored.environment,
+                stored.policy,
+                run_seed=plan.seed,
+                num_episodes=plan.num_episodes,
+                workflow=stored.workflow,
+                greedy=_is_greedy(stored, plan),
+                mask=stored.mask,
+            )
+        )
+    total, half_width = total_of(cells)
+    title = f"{stored.file.name}\n{describe(stored.environment)}, {_how(stored, plan)}"
+    console.print(title, highlight=False, soft_wrap=True)
+    _print_protocol(console, cells)
+    return {"cells": [asdict(cell) for cell in cells], "total": total, "total_half_width_95": half_width}
+
+
 def _conditions(stored: _StoredPolicy, plan: EvaluationPlan) -> Mapping[str, Any]:
     """What the scores hold for, JSON values."""
     environment = stored.environment
@@ -238,7 +289,7 @@ def _conditions(stored: _StoredPolicy, plan: EvaluationPlan) -> Mapping[str, Any
         "policy": str(stored.file),
         "environment": {"id": environment.id, "kwargs": dict(environment.kwargs)},
         "workflow": None if stored.workflow is None else str(stored.workflow),
-        "episodes": plan.episodes,
+        "episodes": plan.num_episodes,
         "seed": plan.seed,
         "greedy": _is_greedy(stored, plan),
     }
@@ -246,7 +297,7 @@ def _conditions(stored: _StoredPolicy, plan: EvaluationPlan) -> Mapping[str, Any
 
 def _how(stored: _StoredPolicy, plan: EvaluationPlan) -> str:
     actions = "most probable actions" if _is_greedy(stored, plan) else "sampled actions"
-    return f"{plan.episodes} episodes each, seed {plan.seed}, {actions}"
+    return f"{plan.num_episodes} episodes each, seed {plan.seed}, {actions}"
 
 
 def _print_score(
@@ -284,6 +335,29 @@ def _print_cells(
         "judged by the true state, and by what blue's observation showed",
         soft_wrap=True,
     )
+
+
+def _print_protocol(console: Console, cells: Sequence[Cell]) -> None:
+    """The nine means and their sum, beside what was published by one set of rules or the other."""
+    table = Table()
+    table.add_column("red agent, steps")
+    for heading in ("this policy", *(f"{known.name}, rules {known.rules}" for known in PUBLISHED)):
+        table.add_column(heading, justify="right")
+    for cell in cells:
+        table.add_row(
+            f"{cell.red_agent}, {cell.horizon}",
+            f"{cell.mean:.2f} ± {NORMAL_95 * cell.standard_error:.2f}",
+            *(f"{known.means[cell.red_agent][HORIZONS.index(cell.horizon)]:.2f}" for known in PUBLISHED),
+        )
+    total, half_width = total_of(cells)
+    published = (
+        f"{known.total:.2f}" + ("" if known.half_width is None else f" ± {known.half_width:.2f}")
+        for known in PUBLISHED
+    )
+    table.add_section()
+    table.add_row("total", f"{total:.2f} ± {half_width:.2f}", *published)
+    print_wide(console, table)
+    console.print("± half of a 95 % interval")
 
 
 def _rate(rate: float | None, standard_error: float | None) -> str:

@@ -8,23 +8,21 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from workflow_rl.display import print_wide
 from workflow_rl.run_log import RankingRow
 
 _SHOWN_ORDERS = 10
 
-_LEAST_WIDTH = 132
-"""Columns of a line; a narrower terminal breaks lines, which reads better than cells that are cut."""
 
-
-def print_ranking(rows: Sequence[RankingRow], *, title: str) -> None:
+def print_ranking(console: Console, rows: Sequence[RankingRow], *, title: str) -> None:
     """Print the first orders of a ranking.
 
     Args:
+        console: where to.
         rows: best first.
         title: of the table.
     """
-    console = Console()
-    Console(width=max(console.width, _LEAST_WIDTH)).print(_table(rows[:_SHOWN_ORDERS], title))
+    print_wide(console, _table(rows[:_SHOWN_ORDERS], title))
 
 
 def _table(rows: Sequence[RankingRow], title: str) -> Table:

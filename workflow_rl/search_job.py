@@ -252,7 +252,7 @@ def _check_reference(settings: FullSearchSettings, red_agent: str) -> None:
 
 
 def _print(console: Console, answer: AttackerAnswer) -> None:
-    print_ranking(answer.ranking, title=f"orders against {answer.red_agent}, best first")
+    print_ranking(console, answer.ranking, title=f"orders against {answer.red_agent}, best first")
     lines = [
         f"{confirmation.workflow}, on the reference simulator: {_earned(confirmation.score)}"
         for confirmation in answer.confirmations
