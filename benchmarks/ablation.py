@@ -11,7 +11,6 @@ its learning curve. What else the machine does has no influence on what is learn
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -22,23 +21,11 @@ import click
 
 from workflow_rl.bench import report
 from workflow_rl.bench.learning import learn_order
+from workflow_rl.bench.runs import parse_settings
 
 ORDERS = ("op_server,enterprise,defender,op_host,user", "op_host,user,enterprise,defender,op_server")
 SIZE = {"total_episodes": 5000, "evaluation_episodes": 500}
 QUICK_SIZE = {"total_episodes": 20, "episodes_per_update": 10, "max_steps": 5, "evaluation_episodes": 2}
-
-
-def parse_variant(text: str) -> dict[str, Any]:
-    """`a=1,b=x` as a mapping; values are read as JSON where they can be."""
-    pairs = (item.partition("=") for item in text.split(","))
-    return {name: _value(value) for name, _, value in pairs}
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
 
 
 def compare(variants: Sequence[str], fixed: Mapping[str, Any], num_seeds: int) -> dict[str, Any]:
@@ -46,7 +33,8 @@ def compare(variants: Sequence[str], fixed: Mapping[str, Any], num_seeds: int) -
     return {
         "settings": fixed,
         "variants": [
-            _means(text, _runs({**fixed, "lag": 0, **parse_variant(text)}, num_seeds)) for text in variants
+            _means(text, _runs({**fixed, "lag": 0, **parse_settings(text.split(","))}, num_seeds))
+            for text in variants
         ],
     }
 

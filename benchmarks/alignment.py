@@ -2,7 +2,7 @@
 
     python benchmarks/alignment.py
     python benchmarks/alignment.py --episodes 15000 --seeds 2 --processes 2 --runs alignment.json
-    python benchmarks/alignment.py --scheme mask --order "user first" --red-agent B_lineAgent --episodes 20000
+    python benchmarks/alignment.py --scheme mask --order "user first" --set entropy_coefficient=0.01
 
 Each training spends all its episodes; the final policy is scored on 1,000 fresh ones. The report has for each
 scheme and attacker the means over orders and seeds of reward and of both compliances, how many trainings
@@ -26,7 +26,7 @@ from workflow_rl.alignment_schemes import SCHEMES
 from workflow_rl.baselines import HAND_MADE_ORDERS
 from workflow_rl.bench import report
 from workflow_rl.bench.learning import Learning, learn_order
-from workflow_rl.bench.runs import Runs, runs_option
+from workflow_rl.bench.runs import Runs, parse_settings, runs_option
 from workflow_rl.plateau import SPAN
 from workflow_rl.settings import SearchSettings
 
@@ -137,6 +137,7 @@ def one_of(flag: str, names: Iterable[str]) -> Callable[[Callable[..., None]], C
 )
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--target", type=float, default=-100.0, show_default=True, help="Reward that counts as good.")
+@click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", help="A setting of every training.")
 @click.option(
     "--processes", type=click.IntRange(1), default=1, show_default=True, help="Trainings side by side."
 )
@@ -145,6 +146,7 @@ def one_of(flag: str, names: Iterable[str]) -> Callable[[Callable[..., None]], C
 @click.option("--quick", is_flag=True, help="A few short episodes, to see that it runs.")
 def main(processes: int, runs_file: Path | None, json_file: Path | None, quick: bool, **chosen: Any) -> None:
     fixed = QUICK_SIZE if quick else {**SIZE, "total_episodes": chosen["episodes"]}
+    fixed = {**fixed, **parse_settings(chosen["changes"])}
     cells = [Cell(*pair) for pair in itertools.product(chosen["scheme"], chosen["red_agent"])]
     plan = Plan(cells, chosen["order"], chosen["seeds"], fixed, chosen["target"])
     report.run(

@@ -209,15 +209,15 @@ class AlignmentSettings(_Group):
         maximum=1.0,
     )
     pid_proportional: float = _setting(
-        10.0, "Share of lagrangian's lambda per unit of missing compliance (Stooke et al. 2020).", minimum=0.0
+        0.0, "Share of lagrangian's lambda per unit of missing compliance (Stooke et al. 2020).", minimum=0.0
     )
     pid_integral: float = _setting(
-        10.0,
+        2.0,
         "Rise of lagrangian's lambda with each update per unit of missing compliance, 0.05 at most.",
         minimum=0.0,
     )
     pid_derivative: float = _setting(
-        10.0, "Share of lagrangian's lambda per unit by which compliance has just fallen.", minimum=0.0
+        0.0, "Share of lagrangian's lambda per unit by which compliance has just fallen.", minimum=0.0
     )
 
 
@@ -235,7 +235,7 @@ class PPOSettings(_Group):
         0.95, "Lambda of generalised advantage estimation (Schulman et al. 2016).", minimum=0.0, maximum=1.0
     )
     clip_range: float = _setting(0.2, "Clipping range of the probability ratio.", above=0.0)
-    entropy_coefficient: float = _setting(0.01, "Weight of the entropy bonus.", minimum=0.0)
+    entropy_coefficient: float = _setting(0.003, "Weight of the entropy bonus.", minimum=0.0)
     value_coefficient: float = _setting(0.5, "Weight of the value loss.", minimum=0.0)
     max_gradient_norm: float = _setting(0.5, "Gradients are scaled down to this global norm.", above=0.0)
     normalize_advantages: bool = _setting(True, "Scale a batch's advantages to mean 0, deviation 1.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,19 @@ runs_option = click.option(
 
 Settings = Mapping[str, Any]
 """Settings of a run by name, JSON values."""
+
+
+def parse_settings(changes: Iterable[str]) -> dict[str, Any]:
+    """`name=value` of each change as a mapping; values are read as JSON where they can be."""
+    pairs = (change.partition("=") for change in changes)
+    return {name: _parse_value(value) for name, _, value in pairs}
+
+
+def _parse_value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 class Runs:
