@@ -20,7 +20,8 @@ NATIVE = "workflow_rl/Cage2-v0"
 POLICY_PRELOAD = "workflow_rl.collectors.preload"
 """Loads the compiled policy, which every worker needs."""
 
-_NATIVE_ONLY = ("rules", "observation", "scan_memory", "decoy_memory")
+_MEMORIES = ("scan_memory", "decoy_memory")
+_NATIVE_ONLY = ("rules", "observation")
 
 _PRELOAD = {
     CYBORG: ("workflow_rl.cage2.cyborg_preload",),
@@ -34,7 +35,7 @@ def cage2_environment(settings: SimulatorSettings) -> EnvironmentSpec:
     Raises:
         SettingError: the reference simulator does not play what is asked for.
     """
-    game = {"red_agent": settings.red_agent, "max_steps": settings.max_steps}
+    game = {name: getattr(settings, name) for name in ("red_agent", "max_steps", *_MEMORIES)}
     native = {name: getattr(settings, name) for name in _NATIVE_ONLY}
     if settings.simulator == "native":
         return EnvironmentSpec.of(NATIVE, {**game, **native})
@@ -105,7 +106,7 @@ def describe(environment: EnvironmentSpec) -> str:
     """Which simulator and which rules, for people: a figure means nothing without them."""
     kwargs = {"rules": "2.1", **dict(environment.kwargs)}
     extras = [f"{kwargs['observation']} observation"] if kwargs.get("observation") == "corrected" else []
-    extras += [name.replace("_", " ") for name in ("scan_memory", "decoy_memory") if kwargs.get(name)]
+    extras += [name.replace("_", " ") for name in _MEMORIES if kwargs.get(name)]
     details = ", ".join([f"rules {kwargs['rules']}", *extras])
     return f"{environment.id} ({details})"
 

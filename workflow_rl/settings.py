@@ -128,7 +128,7 @@ class SimulatorSettings(_Group):
     observation: str = _setting(
         "official",
         "official: the challenge's observation. corrected: as the challenge's winner used it; native "
-        "simulator only, like both memories.",
+        "simulator only.",
         choices=("official", "corrected"),
     )
     scan_memory: bool = _setting(False, "Add 26 bits: which hosts were seen scanned, and which one last.")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from workflow_rl.cage2.generator import Chance
 from workflow_rl.cage2.observation import observe
 from workflow_rl.cage2.red import choose_exploit, exploit_options
 from workflow_rl.cage2.red_agents import decide
-from workflow_rl.cage2.scenario import HOST_NAMES, NUM_HOSTS, SUBNETS
+from workflow_rl.cage2.scenario import HOST_NAMES, NUM_HOSTS, NUM_OBSERVATION_BITS, SUBNETS
 from workflow_rl.cage2.state import GameSettings, new_states, reset
 from workflow_rl.cage2.step import advance
 from workflow_rl.cage2.tables import (
@@ -121,7 +121,7 @@ class Reference:
     """The reference simulator, opened up."""
 
     def __init__(self, red_agent: str) -> None:
-        self.env = CybORGEnv(red_agent, max_steps=10_000)
+        self.env = CybORGEnv(red_agent, max_steps=10_000, scan_memory=True, decoy_memory=True)
         self.choices = Choices()
 
     def reset(self, seed: int) -> None:
@@ -232,6 +232,7 @@ class Native:
     """The native simulator, driven by the reference's choices."""
 
     def __init__(self, settings: GameSettings) -> None:
+        settings = replace(settings, scan_memory=True, decoy_memory=True)
         self.states = new_states(settings, 1)
         self.bits = np.zeros(settings.num_bits, np.int8)
         self.reset(0)
@@ -294,7 +295,7 @@ class Native:
     def _view(self, reward: float) -> View:
         state = self.states[0]
         return View(
-            observation=tuple(self.bits[:52].tolist()),
+            observation=tuple(self.bits.tolist()),
             reward=reward,
             privileged_sessions=_per_host(state["privileged_sessions"]),
             removable_sessions=_per_host(state["removable_sessions"]),
@@ -351,7 +352,7 @@ def play_in_lockstep(
     generator = np.random.default_rng(seed)
     reference.reset(seed)
     native.reset(seed)
-    observation = np.zeros(52, np.int8)
+    observation = np.zeros(NUM_OBSERVATION_BITS, np.int8)
     history: list[str] = []
     for step in range(num_steps):
         access = reference.env.red_access()
@@ -364,4 +365,4 @@ def play_in_lockstep(
             f"{policy.__name__}, seed {seed}, step {step}, native != reference:\n"
             f"{actual.differences(expected)}\n" + "\n".join(history[-12:])
         )
-        observation = np.array(expected.observation, np.int8)
+        observation = np.array(expected.observation[:NUM_OBSERVATION_BITS], np.int8)

@@ -29,6 +29,7 @@ from gymnasium import spaces
 from gymnasium.error import InvalidAction, ResetNeeded
 from numpy.typing import NDArray
 
+from workflow_rl.cage2.blue_memory import BlueMemory
 from workflow_rl.cage2.cyborg_scenario import cyborg_scenario
 from workflow_rl.cage2.scenario import (
     ACTION_NAMES,
@@ -58,13 +59,16 @@ class CybORGEnv(gymnasium.Env[NDArray[np.int8], np.int64]):
     """CAGE Challenge 2 on the reference simulator, seen by blue.
 
     Observations are the 52 bits of the challenge's own wrapper: for each host in `HOST_NAMES` two bits of
-    activity (00 none, 10 scan, 11 exploit) and two of compromise (00 no, 10 unknown, 01 user, 11 privileged).
+    activity (00 none, 10 scan, 11 exploit) and two of compromise (00 no, 10 unknown, 01 user, 11 privileged);
+    then the memories that are asked for (`blue_memory`).
     Actions are the numbers of `ACTION_NAMES`. A simulator is built once for each attacker, of whom only a
     mixture has several, and serves every episode.
 
     Args:
         red_agent: the attacker, one of `RED_AGENT_CHOICES`.
         max_steps: length of an episode; the challenge scores 30, 50 and 100.
+        scan_memory: add 26 bits: which hosts were seen scanned, and which one last.
+        decoy_memory: add 104 bits: which decoys stand on which host.
 
     Raises:
         SettingError: the attacker is unknown or the length is not positive.
@@ -74,12 +78,20 @@ class CybORGEnv(gymnasium.Env[NDArray[np.int8], np.int64]):
     observation_space: spaces.MultiBinary
     action_space: spaces.Discrete
 
-    def __init__(self, red_agent: str = "B_lineAgent", max_steps: int = 100) -> None:
+    def __init__(
+        self,
+        red_agent: str = "B_lineAgent",
+        max_steps: int = 100,
+        *,
+        scan_memory: bool = False,
+        decoy_memory: bool = False,
+    ) -> None:
         if red_agent not in RED_AGENT_CHOICES:
             raise SettingError(f"red_agent must be one of {', '.join(RED_AGENT_CHOICES)}, got {red_agent!r}")
         if max_steps < 1:
             raise SettingError(f"max_steps must be at least 1, got {max_steps}")
-        self.observation_space = spaces.MultiBinary(NUM_OBSERVATION_BITS)
+        self._memory = BlueMemory(scan_memory=scan_memory, decoy_memory=decoy_memory)
+        self.observation_space = spaces.MultiBinary(NUM_OBSERVATION_BITS + self._memory.num_bits)
         self.action_space = spaces.Discrete(NUM_ACTIONS)
         self._max_steps = max_steps
         self._generator = _OwnGenerator()
@@ -103,7 +115,7 @@ class CybORGEnv(gymnasium.Env[NDArray[np.int8], np.int64]):
             options: not used.
 
         Returns:
-            The observation, shape (52,) int8, always all zeros; and an empty dictionary.
+            The observation, shape (52 or more,) int8, always all zeros; and an empty dictionary.
         """
         super().reset(seed=seed, options=options)
         episode_seed = int(self.np_random.integers(_NUM_SEEDS)) if seed is None else seed
@@ -113,7 +125,9 @@ class CybORGEnv(gymnasium.Env[NDArray[np.int8], np.int64]):
             result = self._simulator.reset("Blue")
         self._steps_left = self._max_steps
         self._last_action = None
-        return result.observation.astype(np.int8), {}
+        if self._memory.num_bits:
+            self._memory.reset()
+        return self._observe(result.observation), {}
 
     def step(self, action: int | np.int64) -> tuple[NDArray[np.int8], float, bool, bool, dict[str, Any]]:
         """Let blue act, then green, then red.
@@ -122,8 +136,8 @@ class CybORGEnv(gymnasium.Env[NDArray[np.int8], np.int64]):
             action: a position in `ACTION_NAMES`.
 
         Returns:
-            The observation, shape (52,) int8; the reward, at most 0; False; whether the horizon is reached;
-            and an empty dictionary.
+            The observation, shape (52 or more,) int8; the reward, at most 0; False; whether the horizon is
+            reached; and an empty dictionary.
 
         Raises:
             ResetNeeded: no episode is running.
@@ -137,7 +151,9 @@ class CybORGEnv(gymnasium.Env[NDArray[np.int8], np.int64]):
             result = self._simulator.step("Blue", self._actions[action])
         self._steps_left -= 1
         self._last_action = int(action)
-        return result.observation.astype(np.int8), float(result.reward), False, self._steps_left == 0, {}
+        if self._memory.num_bits:
+            self._memory.remember(self._last_action, result.observation.astype(np.int8))
+        return self._observe(result.observation), float(result.reward), False, self._steps_left == 0, {}
 
     def red_access(self) -> NDArray[np.int8]:
         """Red's true hold on each host, hidden from blue.
@@ -166,6 +182,11 @@ class CybORGEnv(gymnasium.Env[NDArray[np.int8], np.int64]):
         if self._last_action is None:
             return None
         return ACTION_NAMES[self._last_action], self._red_action_name()
+
+    def _observe(self, shown: NDArray[np.generic]) -> NDArray[np.int8]:
+        """What the simulator's wrapper shows, and the memories."""
+        bits = shown.astype(np.int8)
+        return np.concatenate([bits, self._memory.bits()]) if self._memory.num_bits else bits
 
     def _face(self, attacker: int) -> None:
         """Play in the simulator of one of the attackers."""

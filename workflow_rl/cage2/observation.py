@@ -108,10 +108,16 @@ def observe(state: State, bits: NDArray[np.int8]) -> None:
         bits[4 * host + 1] = activity >> 1
         bits[4 * host + 2] = state.compromise[host] & 1
         bits[4 * host + 3] = state.compromise[host] >> 1
-    end = NUM_OBSERVATION_BITS
+    write_memories(state, bits[NUM_OBSERVATION_BITS:])
+
+
+@compiled
+def write_memories(state: State, bits: NDArray[np.int8]) -> None:
+    """Write the memories that the settings ask for, as in `observe`, and nothing before them."""
+    end = 0
     if state.has_scan_memory:
-        _write_scan_memory(state, bits[end:])
-        end += NUM_SCAN_MEMORY_BITS
+        _write_scan_memory(state, bits)
+        end = NUM_SCAN_MEMORY_BITS
     if state.has_decoy_memory:
         _write_decoy_memory(state, bits[end:])
 
