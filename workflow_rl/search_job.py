@@ -215,7 +215,9 @@ def _confirm(
 ) -> list[Confirmation]:
     """Play orders once more, in fresh episodes on the reference simulator."""
     environment = _reference(settings, red_agent)
-    players = replace(settings.collector, n_workers=min(settings.collector.n_workers, usable_cores()))
+    # It computes all the time, and only processes can play it.
+    workers = min(settings.collector.n_workers, usable_cores())
+    players = replace(settings.collector, executor="auto", n_workers=workers)
     confirmations = []
     with make_collector(players, environment) as collector:
         for number, row in enumerate(rows):
