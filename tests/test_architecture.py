@@ -75,6 +75,7 @@ LAYERS = {
     "training": (
         "tracing",
         "checkpoint",
+        "learner_files",
         "event_file",
         "run_log",
         "retry_log",
@@ -88,7 +89,16 @@ LAYERS = {
         "train",
         "environment_training",
     ),
-    "search": ("hyperparameters", "mallows_kernel", "gaussian_process", "search", "ranking"),
+    "search": (
+        "hyperparameters",
+        "mallows_kernel",
+        "gaussian_process",
+        "trials",
+        "successive_halving",
+        "search_strategies",
+        "search",
+        "ranking",
+    ),
     "programs": (
         "report",
         "report.*",

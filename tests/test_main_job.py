@@ -28,13 +28,14 @@ from test_train import DiaryCollector
 from workflow_rl import commands
 from workflow_rl.display import RunDisplay
 from workflow_rl.episode import Snapshot
+from workflow_rl.equivalent_orders import OrderClasses
 from workflow_rl.errors import PolicyFileError, RunDirectoryError
 from workflow_rl.interruption import Interruption
 from workflow_rl.main_job import MainJob
 from workflow_rl.policy import load_policy, policy_digest
 from workflow_rl.run_log import RunDirectory, read_search_log, read_training_log
 from workflow_rl.seeding import Stream
-from workflow_rl.settings import TrainSettings
+from workflow_rl.settings import AlignmentSettings, TrainSettings
 from workflow_rl.train import UpdateReport
 from workflow_rl.workflow import Workflow
 
@@ -189,15 +190,18 @@ def test_a_run_leaves_the_files_it_promises(reference: Callable[[int], Path]) ->
     events = {file for file in files if file.startswith("tensorboard/events.")}
     policies = {file for file in files if file.startswith("policies/") and file.endswith(".safetensors")}
     checkpoints = {file for file in files if file.startswith("checkpoints/")}
+    learners = {file for file in files if file.startswith("learners/")}
     assert len(events) == 1
     assert len(policies) == 3
     assert len(checkpoints) == 2
-    assert files - events - policies - checkpoints == {
+    assert len(learners) == 3
+    assert files - events - policies - checkpoints - learners == {
         "config.json",
         "lock",
         "summary.json",
         "training_log.csv",
         "search_log.csv",
+        "ranking.csv",
     }
 
 
@@ -211,7 +215,7 @@ def test_the_logs_have_the_columns_they_promise(reference: Callable[[int], Path]
     )
     assert search == (
         "iteration,workflow,ucb,mean,std,evaluated_reward,evaluated_reward_standard_error,compliance,"
-        "episodes,met_threshold,observed_compliance"
+        "episodes,met_threshold,observed_compliance,continues"
     )
 
 
@@ -403,10 +407,12 @@ def test_an_order_starts_from_the_closest_trained_policy(watched: tuple[Path, Ke
     path, collector = watched
     files = sorted((path / "policies").iterdir())
     orders = [Workflow.parse(row.workflow) for row in read_search_log(path)]
+    preferences = OrderClasses.in_training("B_lineAgent", AlignmentSettings()).preferences
     for trial, version in enumerate(first_versions(collector)[1:], start=1):
         start = collector.snapshots[version].parameters.tobytes()
         earlier = [load_policy(file)[0].snapshot(0).parameters.tobytes() for file in files[:trial]]
-        distances = [orders[trial].kendall_distance(order) for order in orders[:trial]]
+        own = preferences[orders[trial].index]
+        distances = [np.abs(own - preferences[order.index]).sum() for order in orders[:trial]]
         assert distances[earlier.index(start)] == min(distances)
 
 

@@ -9,8 +9,8 @@ from scipy.stats import norm
 from workflow_rl.equivalent_orders import OrderClasses
 from workflow_rl.gaussian_process import OrderPosterior, posterior
 from workflow_rl.ranking import RankedOrder, best_trained, rank_orders
-from workflow_rl.search import OrderResult
 from workflow_rl.settings import AlignmentSettings
+from workflow_rl.trials import OrderResult
 from workflow_rl.workflow import Workflow
 
 ALL_DIFFERENT = OrderClasses.all_different()

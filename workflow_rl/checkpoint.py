@@ -56,10 +56,10 @@ def save_checkpoint(directory: RunDirectory, checkpoint: Checkpoint) -> None:
     """
     earlier = _files(directory.path)
     number = 1 + max((_number(file) for file in earlier), default=0)
-    content = _to_bytes(checkpoint)
+    content = checkpoint_to_bytes(checkpoint)
     name = f"{number:06d}-{hashlib.sha256(content).hexdigest()}{_SUFFIX}"
     directory.write_bytes(f"{CHECKPOINTS}/{name}", content)
-    before = next((file.name for file in earlier if _is_whole(file)), name)
+    before = next((file.name for file in earlier if is_whole(file)), name)
     directory.delete_files(CHECKPOINTS, but={name, before})
 
 
@@ -78,8 +78,8 @@ def load_checkpoint(directory: RunDirectory, on_damage: Callable[[str], None]) -
     """
     files = _files(directory.path)
     for file in files:
-        if _is_whole(file):
-            return _read(file)
+        if is_whole(file):
+            return read_checkpoint(file)
         on_damage(f"{file} is damaged; it is passed over")
     if files:
         raise RunDirectoryError(
@@ -101,8 +101,8 @@ def _number(file: Path) -> int:
     return int(number) if number.isascii() and number.isdigit() else 0
 
 
-def _is_whole(file: Path) -> bool:
-    """Whether a checkpoint can be read and is what was written."""
+def is_whole(file: Path) -> bool:
+    """Whether a file whose name ends with the SHA-256 of its contents can be read and is what was written."""
     try:
         digest = hashlib.sha256(file.read_bytes()).hexdigest()
     except OSError:
@@ -110,13 +110,22 @@ def _is_whole(file: Path) -> bool:
     return file.stem.endswith("-" + digest)
 
 
-def _to_bytes(checkpoint: Checkpoint) -> bytes:
+def checkpoint_to_bytes(checkpoint: Checkpoint) -> bytes:
+    """The contents of a file that `read_checkpoint` reads.
+
+    Raises:
+        ValueError: a number of the state is NaN or infinite.
+    """
     dense = {name: np.array(array, order="C") for name, array in checkpoint.arrays.items()}
     return safetensors.numpy.save(dense, {_METADATA_KEY: json.dumps(checkpoint.state, allow_nan=False)})
 
 
-def _read(path: Path) -> Checkpoint:
-    """Read a whole checkpoint; what does not fit was written by another version of the package."""
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a file that is whole.
+
+    Raises:
+        RunDirectoryError: it does not fit, so it was written by another version of the package.
+    """
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             state = json.loads(file.metadata()[_METADATA_KEY])

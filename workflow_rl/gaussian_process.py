@@ -17,8 +17,10 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,10 +104,11 @@ class OrderPosterior:
 
     def samples(self, draws: np.random.Generator, count: int) -> Float64Array:
         """Draws from the joint belief, (count, 120) float64: what all orders may earn together."""
+        normal = draws.standard_normal((count, len(self.mean)))
         # The root of the covariance by its eigenvectors: equivalent orders make it singular.
-        variances, vectors = np.linalg.eigh(self.covariance)
-        root = vectors * np.sqrt(np.maximum(variances, 0.0))
-        return np.asarray(self.mean + draws.standard_normal((count, len(self.mean))) @ root.T)
+        with _one_thread():
+            variances, vectors = np.linalg.eigh(self.covariance)
+            return np.asarray(self.mean + normal @ (vectors * np.sqrt(np.maximum(variances, 0.0))).T)
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,9 +147,7 @@ def posterior(observations: Sequence[Observation], classes: OrderClasses | None 
         rewards=(rewards - centre) / scale,
         noise_variances=noise_variances / scale**2 + _SMALLEST_NOISE_VARIANCE,
     )
-    # One thread: matrices this small only wait for each other's threads (tenfold while workers are busy), and
-    # the last bits of the belief must not depend on the number of threads.
-    with _loaded_libraries().limit(limits=1, user_api="blas"), warnings.catch_warnings():
+    with _one_thread(), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a bound that holds is doing its work
         model = _better_model(data)
         mean, covariance = model.predict(points, return_cov=True)
@@ -159,6 +160,16 @@ def posterior(observations: Sequence[Observation], classes: OrderClasses | None 
         length_scale_inverses=np.broadcast_to(mallows.length_scale_inverse, len(PAIRS)),
         has_scale_per_pair=np.ndim(mallows.length_scale_inverse) > 0,
     )
+
+
+def _one_thread() -> AbstractContextManager[Any]:
+    """Linear algebra in one thread.
+
+    Matrices this small only wait for each other's threads (tenfold while workers are busy), and the last bits
+    of the belief must not depend on the number of threads.
+    """
+    limit: AbstractContextManager[Any] = _loaded_libraries().limit(limits=1, user_api="blas")
+    return limit
 
 
 @cache

@@ -22,8 +22,8 @@ from workflow_rl.environments import cage2_environment, describe
 from workflow_rl.equivalent_orders import OrderClasses
 from workflow_rl.errors import CollectorError, EpisodeError, PolicyFileError
 from workflow_rl.evaluate import Score, evaluate_policy, evaluation_tickets, score
-from workflow_rl.gaussian_process import posterior
 from workflow_rl.interruption import Interruption
+from workflow_rl.learner_files import LearnerFiles
 from workflow_rl.pipeline import Counters
 from workflow_rl.policy import ActorCritic, load_policy, policy_digest, policy_to_bytes
 from workflow_rl.ppo import PPO
@@ -31,10 +31,11 @@ from workflow_rl.ranking import RankedOrder, best_trained, rank_orders
 from workflow_rl.rollout import shape_for
 from workflow_rl.run_log import SEARCH_LOG, SUMMARY, TRAINING_LOG, RankingRow, RunDirectory
 from workflow_rl.run_record import RunRecord
-from workflow_rl.search import OrderResult, OrderSearch, Suggestion
+from workflow_rl.search import OrderSearch
 from workflow_rl.seeding import Stream, generator
 from workflow_rl.settings import TrainSettings
 from workflow_rl.train import OrderTraining, UpdateReport
+from workflow_rl.trials import OrderResult, Trial, trained_orders
 from workflow_rl.workflow import ALL_ORDERS, Workflow, all_workflows
 
 
@@ -64,6 +65,7 @@ class _Progress:
     search: OrderSearch
     counters: Counters = field(default_factory=Counters)
     policies: list[TrainedPolicy] = field(default_factory=list)
+    learners: list[str] = field(default_factory=list)
     num_learnt: int = 0
 
     def to_state(self) -> dict[str, Any]:
@@ -71,29 +73,33 @@ class _Progress:
             "search": self.search.to_state(),
             "counters": asdict(self.counters),
             "policies": [asdict(policy) for policy in self.policies],
+            "learners": self.learners,
             "num_learnt": self.num_learnt,
         }
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> Self:
+    def from_state(cls, state: Mapping[str, Any], search: OrderSearch) -> Self:
+        """What `to_state` described, with a search as at the start of the run."""
+        search.restore(state["search"])
         return cls(
-            search=OrderSearch.from_state(state["search"]),
+            search=search,
             counters=Counters(**state["counters"]),
             policies=[TrainedPolicy(**policy) for policy in state["policies"]],
+            learners=state["learners"],
             num_learnt=state["num_learnt"],
         )
 
 
 @dataclass(frozen=True)
 class _Order:
-    """The order in training, and why it was chosen; without a suggestion it is all orders."""
+    """The order in training, and the trial that it is trained for; without one it is all orders."""
 
-    suggestion: Suggestion | None
+    trial: Trial | None
     training: OrderTraining
 
     def to_state(self) -> dict[str, Any]:
         return {
-            "suggestion": None if self.suggestion is None else self.suggestion.to_state(),
+            "trial": None if self.trial is None else self.trial.to_state(),
             "training": self.training.to_state(),
         }
 
@@ -131,9 +137,11 @@ class MainJob:
         self._display = display
         self._interruption = interruption
         self._environment = cage2_environment(settings.simulator)
+        self._classes = OrderClasses.in_training(settings.simulator.red_agent, settings.alignment)
         self._shape = shape_for(self._environment, hidden_size=settings.ppo.hidden_size, has_workflow=True)
         self._checkpoint = checkpoint
         self._record = RunRecord(directory, collector, settings, launched, checkpoint)
+        self._learners = LearnerFiles(directory)
         self._progress = self._initial_progress()
         self._check_policies()
         self._record.cut_logs(TRAINING_LOG, SEARCH_LOG)
@@ -160,10 +168,11 @@ class MainJob:
         return summary
 
     def _initial_progress(self) -> _Progress:
+        search = OrderSearch(self._settings.search, self._classes, seed=self._settings.run.seed)
         if self._checkpoint is None:
-            return _Progress(OrderSearch(seed=self._settings.run.seed, beta=self._settings.search.ucb_beta))
+            return _Progress(search)
         with self._record.version_errors():
-            return _Progress.from_state(self._checkpoint.state)
+            return _Progress.from_state(self._checkpoint.state, search)
 
     def _check_policies(self) -> None:
         """See that the policies of earlier sittings are whole, before any time is spent."""
@@ -201,21 +210,25 @@ class MainJob:
             self._store_policy(policy, training.workflow, "interrupted")
             return
         num_episodes = self._progress.counters.episode - training.progress.first_episode
-        if order.suggestion is None:
+        if order.trial is None:
             self._finish_all_orders(policy, num_episodes)
+            self._save(None)
         else:
-            self._finish_order(order.suggestion, policy, num_episodes)
-        self._save(None)
+            self._finish_order(order.trial, training, num_episodes)
+            self._save(None)
+            self._tidy_learners()
 
     def _next_order(self) -> tuple[_Order, Iterable[UpdateReport]]:
-        search = self._settings.search
-        suggestion = None if search.universal else self._suggest()
-        workflow = None if suggestion is None else suggestion.workflow
-        is_only_one = search.universal or search.workflow is not None
-        limit = search.total_episodes if is_only_one else search.max_episodes_per_workflow
-        policy = self._initial_policy(workflow, trial=len(self._progress.policies))
-        training = self._training(workflow, policy)
-        return _Order(suggestion, training), training.run(min(self._remaining_episodes(), limit))
+        trial = None if self._settings.search.universal else self._next_trial()
+        workflow = None if trial is None else trial.workflow
+        if trial is None or trial.continues is None:
+            training = self._training(workflow, self._initial_policy(workflow))
+        else:
+            training = self._training(workflow, ActorCritic(self._shape))
+            with self._record.version_errors():
+                training.go_on_from(self._learners.load(self._progress.learners[trial.continues]))
+        left = self._remaining_episodes()
+        return _Order(trial, training), training.run(left if trial is None else min(trial.episodes, left))
 
     def _resumed_order(self) -> tuple[_Order, Iterable[UpdateReport]] | None:
         """The order that the checkpoint was written in, and what is left of its training."""
@@ -224,12 +237,10 @@ class MainJob:
             return None
         with self._record.version_errors():
             state = checkpoint.state["order"]
-            stored = state["suggestion"]
-            suggestion = None if stored is None else Suggestion.from_state(stored)
-            training = self._training(
-                None if suggestion is None else suggestion.workflow, ActorCritic(self._shape)
-            )
-            return _Order(suggestion, training), training.resume(state["training"], checkpoint.arrays)
+            stored = state["trial"]
+            trial = None if stored is None else Trial.from_state(stored)
+            training = self._training(None if trial is None else trial.workflow, ActorCritic(self._shape))
+            return _Order(trial, training), training.resume(state["training"], checkpoint.arrays)
 
     def _training(self, workflow: Workflow | None, policy: ActorCritic) -> OrderTraining:
         settings = self._settings
@@ -245,19 +256,20 @@ class MainJob:
             is_interrupted=lambda: self._interruption.is_requested,
         )
 
-    def _suggest(self) -> Suggestion:
-        if self._settings.search.workflow is not None:
-            return Suggestion(Workflow.parse(self._settings.search.workflow), None, None, None)
+    def _next_trial(self) -> Trial:
+        search = self._settings.search
+        if search.workflow is not None:
+            return Trial(Workflow.parse(search.workflow), search.total_episodes)
         return self._progress.search.suggest()
 
-    def _initial_policy(self, workflow: Workflow | None, trial: int) -> ActorCritic:
+    def _initial_policy(self, workflow: Workflow | None) -> ActorCritic:
         """What an order starts from: the closest trained policy, or fresh weights."""
+        policies = self._progress.policies
         closest = None if workflow is None else self._progress.search.closest_trained(workflow)
         if closest is None:
-            draws = generator(self._settings.run.seed, Stream.POLICY_INITIALISATION, trial)
+            draws = generator(self._settings.run.seed, Stream.POLICY_INITIALISATION, len(policies))
             return ActorCritic(self._shape, seed=int(draws.integers(2**63)))
-        trained = [policy for policy in self._progress.policies if policy.workflow == str(closest)]
-        return load_policy(self._directory.path / trained[-1].file)[0]
+        return load_policy(self._directory.path / policies[closest].file)[0]
 
     def _log_update(self, report: UpdateReport) -> None:
         self._progress.num_learnt = report.total_episodes
@@ -319,25 +331,32 @@ class MainJob:
             episodes = evaluate_policy(self._collector, snapshot, tickets)
         return score(episodes, workflow, settings.alignment.compliance)
 
-    def _finish_order(self, suggestion: Suggestion, policy: ActorCritic, num_episodes: int) -> None:
+    def _finish_order(self, trial: Trial, training: OrderTraining, num_episodes: int) -> None:
         """Evaluate an order and store what it came to; a run cut off before the checkpoint does it again."""
-        progress, workflow = self._progress, suggestion.workflow
-        trial = len(progress.policies)
-        evaluation = self._evaluate(policy, workflow)
-        progress.policies.append(self._store_policy(policy, workflow, f"{trial:03d}", evaluation))
-        self._record_result(suggestion, evaluation, num_episodes)
+        progress, policy = self._progress, training.learner.policy
+        number = len(progress.policies)
+        evaluation = self._evaluate(policy, trial.workflow)
+        progress.policies.append(self._store_policy(policy, trial.workflow, f"{number:03d}", evaluation))
+        progress.learners.append(self._learners.store(number, training.learnt()))
+        self._record_result(trial, evaluation, num_episodes)
+
+    def _tidy_learners(self) -> None:
+        """Delete learners that no trial will go on from, whichever of the two last checkpoints is resumed."""
+        results = self._progress.search.results
+        needed = {order.trial for order in trained_orders(results)} | {results[-1].continues}
+        self._learners.keep([name for trial, name in enumerate(self._progress.learners) if trial in needed])
 
     def _finish_all_orders(self, policy: ActorCritic, num_episodes: int) -> None:
         """Store a universal policy, and evaluate it on each order."""
         self._progress.policies.append(self._store_policy(policy, None, "000"))
         for workflow in all_workflows():
             evaluation = self._evaluate(policy, workflow)
-            self._record_result(Suggestion(workflow, None, None, None), evaluation, num_episodes)
+            self._record_result(Trial(workflow, num_episodes), evaluation, num_episodes)
 
-    def _record_result(self, suggestion: Suggestion, evaluation: Score, num_episodes: int) -> None:
+    def _record_result(self, trial: Trial, evaluation: Score, num_episodes: int) -> None:
         """Tell the search, the log and the display what an order came to."""
-        search, workflow = self._progress.search, suggestion.workflow
-        trial = len(search.results)
+        search, workflow = self._progress.search, trial.workflow
+        number = len(search.results)
         threshold = self._settings.search.compliance_threshold
         met_threshold = evaluation.compliance is not None and evaluation.compliance >= threshold
         search.observe(
@@ -349,25 +368,27 @@ class MainJob:
                 observed_compliance=evaluation.observed_compliance,
                 episodes=num_episodes,
                 met_threshold=met_threshold,
+                continues=trial.continues,
             )
         )
         self._record.append_row(
             SEARCH_LOG,
             {
-                "iteration": trial,
+                "iteration": number,
                 "workflow": str(workflow),
-                "ucb": suggestion.upper_confidence_bound,
-                "mean": suggestion.mean,
-                "std": suggestion.standard_deviation,
+                "ucb": trial.upper_confidence_bound,
+                "mean": trial.mean,
+                "std": trial.standard_deviation,
                 "evaluated_reward": evaluation.reward,
                 "evaluated_reward_standard_error": evaluation.reward_standard_error,
                 "compliance": evaluation.compliance,
                 "episodes": num_episodes,
                 "met_threshold": met_threshold,
                 "observed_compliance": evaluation.observed_compliance,
+                "continues": trial.continues,
             },
         )
-        self._display.show_order(trial, workflow, evaluation)
+        self._display.show_order(number, workflow, evaluation)
 
     def _store_policy(
         self, policy: ActorCritic, workflow: Workflow | None, name: str, evaluation: Score | None = None
@@ -392,12 +413,11 @@ class MainJob:
 
     def _ranking(self) -> list[RankedOrder]:
         """All orders, best first; none before the first result."""
-        settings, results = self._settings, self._progress.search.results
-        if not results:
+        search = self._progress.search
+        if not search.results:
             return []
-        classes = OrderClasses.in_training(settings.simulator.red_agent, settings.alignment)
-        draws = generator(settings.run.seed, Stream.RANKING)
-        return rank_orders(results, posterior(results, classes), classes, draws)
+        draws = generator(self._settings.run.seed, Stream.RANKING)
+        return rank_orders(search.results, search.belief(), self._classes, draws)
 
     def _row(self, order: RankedOrder) -> RankingRow:
         result = order.result

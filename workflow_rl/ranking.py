@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from workflow_rl.equivalent_orders import OrderClasses
 from workflow_rl.gaussian_process import OrderPosterior
-from workflow_rl.search import OrderResult
+from workflow_rl.trials import OrderResult
 from workflow_rl.workflow import Workflow
 
 _NORMAL_95 = 1.96

@@ -2,7 +2,7 @@
 
     config.json          the resolved settings; a directory that has it holds a run
     training_log.csv     one row per update        (`TrainingRow`)
-    search_log.csv       one row per trained order (`SearchRow`)
+    search_log.csv       one row per trial of an order (`SearchRow`)
     learning_log.csv     instead of these two on a Gymnasium environment: one row per update (`LearningRow`)
     ranking.csv          all orders, best first    (`RankingRow`); written whole at the end of a sitting
     tensorboard/         the same figures as TensorBoard events
@@ -55,8 +55,8 @@ class TrainingRow:
     Attributes:
         workflow_id: index of the order in training, 0..119; `None` (an empty cell) for all.
         workflow_order: its host types, most urgent first, separated by commas; "all" for all.
-        update: updates of this training so far, from 1.
-        episodes: episodes of this training so far.
+        update: updates of this training so far, from 1; a trial that goes on from another counts on.
+        episodes: episodes of this trial so far.
         total_episodes: training episodes of the run so far.
         env_reward: mean return of the batch in the simulator's own reward.
         alignment_reward: mean alignment return of the batch.
@@ -91,7 +91,7 @@ class TrainingRow:
 
 @dataclass(frozen=True)
 class SearchRow:
-    """One trained order, a row of search_log.csv.
+    """One trial of an order, a row of search_log.csv.
 
     Attributes:
         iteration: number of the trial, from 0.
@@ -106,6 +106,7 @@ class SearchRow:
         episodes: training episodes spent on the trial; of a universal policy those of all orders together.
         met_threshold: whether the compliance met the run's threshold.
         observed_compliance: as `compliance`, judged by what blue's observation showed.
+        continues: number of the trial whose training went on; `None` (an empty cell) if it began one.
     """
 
     iteration: int
@@ -119,6 +120,7 @@ class SearchRow:
     episodes: int
     met_threshold: bool
     observed_compliance: float | None
+    continues: int | None
 
 
 @dataclass(frozen=True)

@@ -171,8 +171,21 @@ class SearchSettings(_Group):
     evaluation_episodes: int = _setting(
         200, "Fresh seeded episodes that score a trained order (not part of the budget).", minimum=2
     )
+    search_strategy: str = _setting(
+        "gp-ucb",
+        "How the next order is chosen. gp-ucb, expected-improvement, thompson: by a Gaussian process over "
+        "orders. random, round-robin: every order once before any twice, to compare with.",
+        choices=("gp-ucb", "expected-improvement", "thompson", "random", "round-robin"),
+    )
+    halvings: int = _setting(
+        0,
+        "Successive halving: an order's first training is this many times halved, and the better half of the "
+        "orders goes on, each time to twice the episodes; 0 trains every order in full.",
+        minimum=0,
+        maximum=10,
+    )
     ucb_beta: float = _setting(
-        2.0, "Weight of the standard deviation when the search chooses an order (GP-UCB).", minimum=0.0
+        2.0, "Weight of the standard deviation when the search chooses an order (gp-ucb).", minimum=0.0
     )
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from workflow_rl.alignment import FixCounts, compliance_of, judge_episodes
 from workflow_rl.alignment_schemes import Alignment, mask_of
+from workflow_rl.checkpoint import Checkpoint
 from workflow_rl.collectors import Collector
 from workflow_rl.episode import EnvironmentSpec, Episodes
 from workflow_rl.pipeline import Counters, Learnt, Pipeline, Round
@@ -204,6 +205,22 @@ class OrderTraining:
         self._alignment.restore(state["alignment"])
         self._pipeline.restore(state["pipeline"], arrays)
         return self._updates()
+
+    def go_on_from(self, trained: Checkpoint) -> None:
+        """Begin, before `run`, where another training of the order ended.
+
+        Args:
+            trained: its `learnt`.
+
+        Raises:
+            KeyError, RuntimeError, TypeError, ValueError: it is that of something else.
+        """
+        self._alignment.restore(trained.state)
+        self.learner.restore(trained.arrays)
+
+    def learnt(self) -> Checkpoint:
+        """What `go_on_from` needs: the learner with its optimiser, and the weight of the alignment reward."""
+        return Checkpoint(self._alignment.to_state(), self.learner.state())
 
     def to_state(self) -> dict[str, Any]:
         """What `resume` needs beside the counters and `to_arrays`, JSON values; valid between two updates."""

@@ -1,0 +1,145 @@
+"""The main job with orders trained in pieces: what waits goes on to the last bit, whatever happens then."""
+
+from __future__ import annotations
+
+import io
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+from test_main_job import (
+    KILLED,
+    SMALL,
+    KeepingCollector,
+    as_flags,
+    run,
+    summary_of,
+    when_learnt,
+    without_times,
+)
+
+from workflow_rl import commands
+from workflow_rl.checkpoint import read_checkpoint
+from workflow_rl.display import RunDisplay
+from workflow_rl.errors import RunDirectoryError
+from workflow_rl.interruption import Interruption
+from workflow_rl.learner_files import LEARNERS, LearnerFiles
+from workflow_rl.main_job import MainJob
+from workflow_rl.policy import load_policy
+from workflow_rl.run_log import RunDirectory, read_search_log, read_training_log
+from workflow_rl.seeding import Stream
+from workflow_rl.settings import AlignmentSettings, TrainSettings
+
+PIECES: dict[str, Any] = {"halvings": 1, "total_episodes": 100, "alignment": "lagrangian"}
+"""Trials of one update each; five orders or more, some of which go on."""
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, KeepingCollector]:
+    """A run, and the collector that has seen it all."""
+    path = tmp_path_factory.mktemp("pieces") / "run"
+    settings = TrainSettings.from_flat({**SMALL, **PIECES, "run_dir": path})
+    display = RunDisplay(settings, time.monotonic(), Console(file=io.StringIO()))
+    with KeepingCollector() as collector, RunDirectory.create(path) as directory:
+        MainJob(settings, directory, collector, display, Interruption(), time.monotonic()).run()
+    return path, collector
+
+
+def continued(path: Path) -> Iterator[tuple[int, int]]:
+    """(trial, the trial it goes on from) of a run."""
+    for row in read_search_log(path):
+        if row.continues is not None:
+            yield row.iteration, row.continues
+
+
+def test_a_trial_goes_on_with_the_policy_and_the_updates_of_the_one_before(
+    watched: tuple[Path, KeepingCollector],
+) -> None:
+    path, collector = watched
+    training, search = read_training_log(path), read_search_log(path)
+    policies = sorted((path / "policies").iterdir())
+    tickets = {t.episode: t for t in collector.submitted if t.stream == Stream.TRAINING_EPISODE}
+    pairs = list(continued(path))
+    assert len(pairs) >= 2
+    for trial, before in pairs:
+        assert search[trial].workflow == search[before].workflow
+        assert training[trial].update == training[before].update + 1
+        first = collector.snapshots[tickets[10 * trial].version]
+        trained = load_policy(policies[before])[0].snapshot(0)
+        assert first.parameters.tobytes() == trained.parameters.tobytes()
+
+
+def test_the_optimiser_and_the_multiplier_go_on_too(watched: tuple[Path, KeepingCollector]) -> None:
+    path, _ = watched
+    going_on = dict(continued(path))
+    weights = [row.alignment_weight for row in read_training_log(path)]
+    for trial, weight in enumerate(weights):
+        assert (weight == AlignmentSettings().alignment_lambda) is (trial not in going_on)
+    for file in (path / LEARNERS).iterdir():
+        learner, trial = read_checkpoint(file), int(file.name.partition("-")[0])
+        assert int(learner.arrays["num_updates"]) == 1 + (trial in going_on)
+        steps = [int(array) for name, array in learner.arrays.items() if name.endswith(".step")]
+        assert len(set(steps)) == 1
+        assert steps[0] % (1 + (trial in going_on)) == 0
+        assert all(np.isfinite(array).all() for array in learner.arrays.values())
+
+
+def test_learners_that_may_go_on_are_kept_and_no_others(watched: tuple[Path, KeepingCollector]) -> None:
+    path, _ = watched
+    search = read_search_log(path)
+    passed = {row.continues for row in search[:-1]}
+    kept = {int(file.name.partition("-")[0]) for file in (path / LEARNERS).iterdir()}
+    assert kept == {row.iteration for row in search} - passed
+
+
+def test_workers_change_nothing(tmp_path: Path, watched: tuple[Path, KeepingCollector]) -> None:
+    run(tmp_path / "run", **PIECES, collector="executor", executor="process", n_workers=2)
+    assert_the_same(tmp_path / "run", watched[0])
+
+
+def assert_the_same(path: Path, undisturbed: Path) -> None:
+    assert without_times(path) == without_times(undisturbed)
+    assert (path / "search_log.csv").read_bytes() == (undisturbed / "search_log.csv").read_bytes()
+    names = [sorted(file.name for file in (run / LEARNERS).iterdir()) for run in (path, undisturbed)]
+    assert names[0] == names[1], "learners are named after their contents"
+
+
+@pytest.mark.parametrize("episodes", [10, 30, 50, 60, 80, 100])
+def test_an_interrupted_run_goes_on_where_it_stopped(
+    tmp_path: Path, watched: tuple[Path, KeepingCollector], monkeypatch: pytest.MonkeyPatch, episodes: int
+) -> None:
+    path = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        when_learnt(patch, episodes, lambda: signal.raise_signal(signal.SIGINT))
+        settings = TrainSettings.from_flat({**SMALL, **PIECES, "run_dir": path})
+        assert commands.train(settings, launched=time.monotonic()) == 130
+    assert commands.resume(path, {}, [], launched=time.monotonic()) == 0
+    assert_the_same(path, watched[0])
+
+
+def test_a_killed_run_goes_on(tmp_path: Path, watched: tuple[Path, KeepingCollector]) -> None:
+    path = tmp_path / "run"
+    going_on = min(trial for trial, _ in continued(watched[0]))
+    program = KILLED.replace("total_episodes == 30", f"total_episodes == {10 * going_on + 10}")
+    flags = as_flags(path, **PIECES)
+    killed = subprocess.run([sys.executable, "-c", program, *flags], capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert commands.resume(path, {}, [], launched=time.monotonic()) == 0
+    assert_the_same(path, watched[0])
+    assert summary_of(path)["is_complete"] is True
+
+
+def test_a_damaged_learner_is_an_error(watched: tuple[Path, KeepingCollector], tmp_path: Path) -> None:
+    directory = RunDirectory.create(tmp_path / "run")
+    file = next((watched[0] / LEARNERS).iterdir())
+    directory.write_bytes(f"{LEARNERS}/{file.name}", file.read_bytes()[:-1])
+    with pytest.raises(RunDirectoryError, match="is damaged") as caught:
+        LearnerFiles(directory).load(file.name)
+    assert "\n" not in str(caught.value)
