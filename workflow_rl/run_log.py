@@ -6,6 +6,7 @@
     learning_log.csv     instead of these two on a Gymnasium environment: one row per update (`LearningRow`)
     ranking.csv          all orders, best first    (`RankingRow`); written whole at the end of a sitting
     tensorboard/         the same figures as TensorBoard events
+    learners/*           trainings that may go on (`learner_files`)
     *.json, policies/*   whatever else the run stores, by `write_json` and `write_bytes`
     lock                 empty; held by the process whose run it is, and by nobody after its end
 
