@@ -104,6 +104,7 @@ def test_a_table_that_lacks_an_order_is_refused(tmp_path: Path) -> None:
         measured_landscape(table, "B_lineAgent", AlignmentSettings(alignment="violation"))
 
 
+@pytest.mark.benchmarks
 def test_the_benchmark_compares_strategies() -> None:
     arguments = ["--quick", "--landscape", "plateaus", "--strategy", "gp-ucb:1"]
     done = subprocess.run(
