@@ -15,7 +15,7 @@ import pytest
 import workflow_rl
 from workflow_rl.bench.learning import Learning, learn_order
 from workflow_rl.bench.milestones import Milestone, score_on_the_way
-from workflow_rl.bench.runs import Runs
+from workflow_rl.bench.runs import Runs, parse_settings
 from workflow_rl.bench.score_table import ScoreTable, Trained, Worth
 from workflow_rl.bench.side_by_side import side_by_side
 from workflow_rl.errors import SettingError
@@ -88,6 +88,15 @@ def test_runs_come_in_the_order_of_their_settings_and_are_not_repeated(tmp_path:
     file.write_text("[")
     with pytest.raises(SettingError, match=r"--runs .*runs\.json cannot be read"):
         Runs(file)
+
+
+def test_settings_are_read_as_json_where_they_can_be() -> None:
+    assert parse_settings(["seed=3", "alignment=mask", "universal=true", "learning_rate=1e-3"]) == {
+        "seed": 3,
+        "alignment": "mask",
+        "universal": True,
+        "learning_rate": 0.001,
+    }
 
 
 TRAINED = Trained("B_lineAgent", "order", "violation", 0, ORDER, 100)

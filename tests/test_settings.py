@@ -98,7 +98,7 @@ def test_what_the_main_job_asks_for_is_the_default() -> None:
         "episodes_per_update": 100,
         "red_agent": "B_lineAgent",
         "compliance": "reachable",
-        "alignment": "violation",
+        "alignment": "lagrangian",
         "lag": 1,
         "collector": "executor",
     }

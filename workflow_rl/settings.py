@@ -202,7 +202,7 @@ class AlignmentSettings(_Group):
         choices=("reachable", "any-session"),
     )
     alignment: str = _setting(
-        "violation",
+        "lagrangian",
         "violation: minus lambda for each violating fix. rate: lambda times the change of the episode's "
         "compliance rate, minus 0.2 lambda without any fix (older; one early fix earns it all). lagrangian: "
         "as violation, with a lambda that follows compliance until it reaches the threshold. mask: no "
