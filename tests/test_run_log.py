@@ -33,7 +33,7 @@ ORDER = "defender,enterprise,op_server,op_host,user"
 TRAINING_ROW = TrainingRow(
     0, ORDER, 1, 50, 50, -0.1 - 0.2, -1 / 3, -1e-300, None, 2.5, 0.25, 1e22, 199.5, 1, 0.5, 10.0
 )
-SEARCH_ROW = SearchRow(0, ORDER, None, None, None, -53.2, 2 / 3, 0.975, 400, True, None)
+SEARCH_ROW = SearchRow(0, ORDER, None, None, None, -53.2, 2 / 3, 0.975, 400, True, None, None)
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_columns_are_fixed() -> None:
     )
     assert ",".join(SEARCH_COLUMNS) == (
         "iteration,workflow,ucb,mean,std,evaluated_reward,evaluated_reward_standard_error,compliance,episodes,"
-        "met_threshold,observed_compliance"
+        "met_threshold,observed_compliance,continues"
     )
 
 
