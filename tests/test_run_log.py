@@ -217,7 +217,7 @@ def test_logs_are_plain_csv(run: RunDirectory) -> None:
     run.append_row(SEARCH_LOG, dict(reversed(asdict(SEARCH_ROW).items())))
     header, *rows = (run.path / SEARCH_LOG).read_bytes().decode().splitlines()
     assert header == ",".join(SEARCH_COLUMNS)
-    assert rows == [f'0,"{ORDER}",,,,-53.2,0.6666666666666666,0.975,400,True,'] * 2
+    assert rows == [f'0,"{ORDER}",,,,-53.2,0.6666666666666666,0.975,400,True,,'] * 2
     run.close()
 
 
