@@ -12,10 +12,10 @@ from rich.table import Table
 from workflow_rl.baselines import BASELINES, HAND_MADE_ORDERS, WITHOUT_ORDER, play_baseline
 from workflow_rl.bench.report import check_writable, write
 from workflow_rl.cage2.scenario import RED_AGENT_CHOICES
-from workflow_rl.environments import cage2_environment, constructor_errors, describe, with_attacker
+from workflow_rl.environments import cage2_environment, describe, with_attacker
 from workflow_rl.episode import EnvironmentSpec, Episodes
 from workflow_rl.evaluate import HORIZONS, Score, check_sample, score
-from workflow_rl.rollout import make_environment
+from workflow_rl.rollout import check_environment
 from workflow_rl.settings import AlignmentSettings, SimulatorSettings
 
 
@@ -76,8 +76,7 @@ def score_baselines(plan: BaselinePlan) -> int:
         MissingExtraError: the reference simulator is not installed.
     """
     environment = cage2_environment(SimulatorSettings(simulator=plan.simulator))
-    with constructor_errors(environment.id):
-        make_environment(environment).close()
+    check_environment(environment)
     scores = list(_scores(environment, plan))
     _print(Console(), environment, plan, scores)
     if plan.json_file is not None:

@@ -61,7 +61,7 @@ def _read_config(
     if not isinstance(values, dict):
         raise SettingError(f"--config {path}: expected a mapping of settings to values, got {values!r}")
     values = {name.replace("-", "_"): value for name, value in values.items()}
-    settings.from_flat({name: value for name, value in values.items() if value is not None})
+    settings.from_flat(_given(values))
     context.default_map = {**(context.default_map or {}), **values}
     return path
 
@@ -121,6 +121,11 @@ def _resume_option(
     )
 
 
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    """The options that have a value; the others are settings left at theirs."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def _changes(
     settings: type[TrainSettings | EnvironmentTrainSettings], context: click.Context, values: dict[str, Any]
 ) -> tuple[dict[str, Any], list[str]]:
@@ -163,9 +168,7 @@ def train_command(context: click.Context, /, resume: Path | None, **values: Any)
       workflow-rl train --resume runs/2026-11-23-101500-seed0
     """  # noqa: D301  (click's mark for lines that are to stay as they are)
     if resume is None:
-        settings = TrainSettings.from_flat(
-            {name: value for name, value in values.items() if value is not None}
-        )
+        settings = TrainSettings.from_flat(_given(values))
         _prepare_workers(settings.collector, cage2_environment(settings.simulator))
         from workflow_rl import commands
 
@@ -190,9 +193,7 @@ def search_command(context: click.Context, /, resume: Path | None, **values: Any
       workflow-rl search --resume answer
     """
     if resume is None:
-        settings = FullSearchSettings.from_flat(
-            {name: value for name, value in values.items() if value is not None}
-        )
+        settings = FullSearchSettings.from_flat(_given(values))
         _prepare_workers(settings.collector, cage2_environment(settings.simulator))
         from workflow_rl import search_job
 
@@ -218,9 +219,7 @@ def train_environment_command(context: click.Context, /, resume: Path | None, **
       workflow-rl train-env --resume runs/2026-11-23-101500-seed0
     """
     if resume is None:
-        settings = EnvironmentTrainSettings.from_flat(
-            {name: value for name, value in values.items() if value is not None}
-        )
+        settings = EnvironmentTrainSettings.from_flat(_given(values))
         _prepare_workers(settings.collector, gymnasium_environment(settings.environment))
         from workflow_rl import environment_job
 

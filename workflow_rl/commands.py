@@ -10,13 +10,13 @@ from rich.console import Console
 
 from workflow_rl.compiled_rollout import is_player_cached
 from workflow_rl.display import RunDisplay
-from workflow_rl.environments import NATIVE, cage2_environment, constructor_errors
+from workflow_rl.environments import NATIVE, cage2_environment
 from workflow_rl.errors import SettingError
 from workflow_rl.findings import print_ranking, sentences
 from workflow_rl.interruption import EXIT_CODE, Interruption
 from workflow_rl.main_job import MainJob
 from workflow_rl.ppo import torch_device
-from workflow_rl.rollout import make_environment
+from workflow_rl.rollout import check_environment
 from workflow_rl.run_log import read_ranking
 from workflow_rl.run_opening import OpenRun, new_run, resumed_run
 from workflow_rl.settings import TrainSettings
@@ -72,9 +72,7 @@ def check_training(settings: TrainSettings) -> None:
         if settings.search.universal:
             raise SettingError("--universal trains all orders and --workflow one: take one of the two")
     torch_device(settings.ppo.device)
-    environment = cage2_environment(settings.simulator)
-    with constructor_errors(environment.id):
-        make_environment(environment).close()
+    check_environment(cage2_environment(settings.simulator))
 
 
 def exit_code(summary: Mapping[str, Any]) -> int:

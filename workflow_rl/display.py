@@ -68,8 +68,8 @@ class RunDisplay:
         """Print what a trained order came to."""
         self._console.print(
             f"order {trial}: {workflow}  evaluated reward {evaluation.reward:.1f} "
-            f"± {evaluation.reward_standard_error:.1f}, compliance {_percent(evaluation.compliance)}, "
-            f"{_percent(evaluation.observed_compliance)} by what blue could see "
+            f"± {evaluation.reward_standard_error:.1f}, compliance {percent(evaluation.compliance)}, "
+            f"{percent(evaluation.observed_compliance)} by what blue could see "
             f"({evaluation.episodes} fresh episodes)",
             highlight=False,
             soft_wrap=True,
@@ -102,7 +102,7 @@ class RunDisplay:
         )
         table.add_row(
             "compliance",
-            f"{_percent(report.compliance)}, {_percent(report.observed_compliance)} by what blue could see  "
+            f"{percent(report.compliance)}, {percent(report.observed_compliance)} by what blue could see  "
             f"({report.fixes_per_episode:.1f} fixes an episode)",
         )
         table.add_row("episodes/s", self._speed())
@@ -119,7 +119,7 @@ class RunDisplay:
             f"{report.total_episodes}/{self._settings.search.total_episodes} episodes  "
             f"{report.workflow or ALL_ORDERS}  update {report.update}  reward {report.env_reward:.1f}  "
             f"alignment {report.alignment_reward:.1f}  "
-            f"compliance {_percent(report.compliance)}  episodes/s {self._speed()}  "
+            f"compliance {percent(report.compliance)}  episodes/s {self._speed()}  "
             f"collection {report.collection_seconds:.2f} s  update {report.update_seconds:.2f} s  "
             f"left {self._time_left(report)}"
         )
@@ -136,5 +136,6 @@ class RunDisplay:
             self._live.stop()
 
 
-def _percent(rate: float | None) -> str:
+def percent(rate: float | None) -> str:
+    """A share for people; `None` is one that is not defined."""
     return "-" if rate is None else f"{100 * rate:.1f} %"

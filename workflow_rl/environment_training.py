@@ -24,7 +24,7 @@ from workflow_rl.pipeline import Counters, Learnt, Pipeline, Round, arrays_with
 from workflow_rl.policy import ActorCritic
 from workflow_rl.ppo import PPO, UpdateStatistics
 from workflow_rl.rollout import shape_for
-from workflow_rl.seeding import Stream, generator
+from workflow_rl.seeding import policy_seed
 from workflow_rl.settings import EnvironmentTrainSettings
 
 _FIRST_EPISODES = 8
@@ -100,10 +100,9 @@ class EnvironmentTraining:
         self._settings = settings
         self._collector = collector
         seed = settings.run.seed
-        initial = int(generator(seed, Stream.POLICY_INITIALISATION, 0).integers(2**63))
         shape = shape_of(settings)
         normalizes = settings.environment.normalize_observations
-        policy = ActorCritic(shape, initial, normalizes_observations=normalizes)
+        policy = ActorCritic(shape, policy_seed(seed, 0), normalizes_observations=normalizes)
         self.learner = PPO(policy, settings.ppo, seed=seed)
         self._observations = RunningMoments(shape.num_observations)
         self._reward_scaling = RewardScaling(settings.ppo.discount)

@@ -16,6 +16,9 @@ from workflow_rl.seeding import Stream
 from workflow_rl.settings import RunSettings
 from workflow_rl.workflow import Workflow
 
+NORMAL_95 = 1.96
+"""Standard errors to either side of a mean that make a 95 % interval."""
+
 HORIZONS = (30, 50, 100)
 """Episode lengths that the challenge scores."""
 

@@ -33,6 +33,7 @@ from workflow_rl.episode import EnvironmentSpec
 from workflow_rl.errors import PolicyFileError, RunDirectoryError, SettingError
 from workflow_rl.evaluate import (
     HORIZONS,
+    NORMAL_95,
     EnvironmentScore,
     Score,
     check_sample,
@@ -42,7 +43,7 @@ from workflow_rl.evaluate import (
     score_environment,
 )
 from workflow_rl.policy import ActorCritic, load_policy
-from workflow_rl.protocol import NORMAL_95, PROTOCOL_EPISODES, PUBLISHED, Cell, play_protocol, total_of
+from workflow_rl.protocol import PROTOCOL_EPISODES, PUBLISHED, Cell, play_protocol, total_of
 from workflow_rl.rollout import shape_for
 from workflow_rl.run_log import SUMMARY, RunDirectory
 from workflow_rl.settings import CollectorSettings, EnvironmentSettings

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from workflow_rl.display import print_wide
+from workflow_rl.display import percent, print_wide
 from workflow_rl.run_log import RankingRow
 
 _SHOWN_ORDERS = 10
@@ -60,8 +60,8 @@ def sentences(rows: Sequence[RankingRow], red_agent: str, summary: Mapping[str, 
         f"Against {red_agent} the best workflow found is {best.workflow}{alike} expected to earn "
         f"{best.reward:.1f} (95 %: {best.lower:.1f} to {best.upper:.1f}); "
         f"{sure if best.status == 'kept' else 'no training kept to its order as well as demanded'}.",
-        f"Its policy keeps to it in {_percent(best.compliance)} of its fixes, "
-        f"{_percent(best.observed_compliance)} by what blue could see, in fresh episodes.",
+        f"Its policy keeps to it in {percent(best.compliance)} of its fixes, "
+        f"{percent(best.observed_compliance)} by what blue could see, in fresh episodes.",
         f"{len(trained)} of {len(rows)} orders that differ were trained, in {summary['episodes']:,} episodes "
         f"and {summary['wall_seconds']:.0f} seconds; the rest is predicted from them.",
     )
@@ -73,7 +73,3 @@ def _orders_of(row: RankingRow) -> list[str]:
 
 def _num_alike(row: RankingRow) -> int:
     return len(_orders_of(row)) - 1
-
-
-def _percent(rate: float | None) -> str:
-    return "-" if rate is None else f"{100 * rate:.1f} %"

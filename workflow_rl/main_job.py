@@ -32,7 +32,7 @@ from workflow_rl.rollout import shape_for
 from workflow_rl.run_log import SEARCH_LOG, SUMMARY, TRAINING_LOG, RankingRow, RunDirectory
 from workflow_rl.run_record import RunRecord
 from workflow_rl.search import OrderSearch
-from workflow_rl.seeding import Stream, generator
+from workflow_rl.seeding import Stream, generator, policy_seed
 from workflow_rl.settings import TrainSettings
 from workflow_rl.train import OrderTraining, UpdateReport
 from workflow_rl.trials import OrderResult, Trial, trained_orders
@@ -267,8 +267,7 @@ class MainJob:
         policies = self._progress.policies
         closest = None if workflow is None else self._progress.search.closest_trained(workflow)
         if closest is None:
-            draws = generator(self._settings.run.seed, Stream.POLICY_INITIALISATION, len(policies))
-            return ActorCritic(self._shape, seed=int(draws.integers(2**63)))
+            return ActorCritic(self._shape, policy_seed(self._settings.run.seed, len(policies)))
         return load_policy(self._directory.path / policies[closest].file)[0]
 
     def _log_update(self, report: UpdateReport) -> None:

@@ -14,12 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workflow_rl.equivalent_orders import OrderClasses
+from workflow_rl.evaluate import NORMAL_95
 from workflow_rl.gaussian_process import OrderPosterior
 from workflow_rl.trials import OrderResult
 from workflow_rl.workflow import Workflow
-
-_NORMAL_95 = 1.96
-"""Deviations to either side of the mean that hold 95 % of a normal distribution."""
 
 _NUM_SAMPLES = 10_000
 
@@ -87,7 +85,7 @@ def rank_orders(
     is_eligible = np.array([not group.is_missed for group in sorted_classes])
     indices = np.array([group.index for group in sorted_classes])
     chances = _chances_to_be_best(belief.samples(draws, _NUM_SAMPLES)[:, indices], is_eligible)
-    margins = _NORMAL_95 * belief.standard_deviation
+    margins = NORMAL_95 * belief.standard_deviation
     return [
         RankedOrder(
             rank=place + 1,

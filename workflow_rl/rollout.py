@@ -26,6 +26,7 @@ from workflow_rl.alignment import IS_FIX, HasRedAccess, compromised_types
 from workflow_rl.cage2.env import Cage2Env
 from workflow_rl.compiled_rollout import play_compiled
 from workflow_rl.compliance_mask import allowed_by_order
+from workflow_rl.environments import constructor_errors
 from workflow_rl.episode import (
     WORKFLOW_CONTEXT,
     EnvironmentSpec,
@@ -56,6 +57,17 @@ def make_environment(spec: EnvironmentSpec) -> Environment:
         if isinstance(found, type):
             return cast(Environment, found(**kwargs))
     return gymnasium.make(spec.id, disable_env_checker=True, **kwargs)
+
+
+def check_environment(spec: EnvironmentSpec) -> None:
+    """See that an environment can be built.
+
+    Raises:
+        SettingError: it cannot be.
+        MissingExtraError: a part that it needs is not installed.
+    """
+    with constructor_errors(spec.id):
+        make_environment(spec).close()
 
 
 def shape_for(spec: EnvironmentSpec, *, hidden_size: int, has_workflow: bool) -> NetworkShape:

@@ -23,14 +23,14 @@ from rich.console import Console
 from workflow_rl.collectors import make_collector
 from workflow_rl.commands import check_training, run_training
 from workflow_rl.cores import usable_cores
-from workflow_rl.environments import cage2_environment, constructor_errors
+from workflow_rl.environments import cage2_environment
 from workflow_rl.episode import EnvironmentSpec
 from workflow_rl.errors import SettingError
 from workflow_rl.evaluate import Score, evaluate_policy, evaluation_tickets, score
 from workflow_rl.findings import print_ranking
 from workflow_rl.interruption import EXIT_CODE
 from workflow_rl.policy import load_policy
-from workflow_rl.rollout import make_environment
+from workflow_rl.rollout import check_environment
 from workflow_rl.run_log import CONFIG, SUMMARY, RankingRow, RunDirectory, read_ranking
 from workflow_rl.run_opening import OpenRun, new_run, resumed_run
 from workflow_rl.settings import FullSearchSettings, TrainSettings
@@ -91,7 +91,7 @@ def search(settings: FullSearchSettings, *, launched: float) -> int:
         check_training(part)
     if settings.answer.confirmed_orders:
         for red_agent in _attackers(settings):
-            _check_reference(settings, red_agent)
+            check_environment(_reference(settings, red_agent))
     with new_run(settings) as run:
         return _answer(run, launched)
 
@@ -245,12 +245,6 @@ def _reference(settings: FullSearchSettings, red_agent: str) -> EnvironmentSpec:
         SettingError: it does not play what the settings ask for.
     """
     return cage2_environment(replace(settings.simulator, red_agent=red_agent, simulator="cyborg"))
-
-
-def _check_reference(settings: FullSearchSettings, red_agent: str) -> None:
-    environment = _reference(settings, red_agent)
-    with constructor_errors(environment.id):
-        make_environment(environment).close()
 
 
 def _print(console: Console, answer: AttackerAnswer) -> None:

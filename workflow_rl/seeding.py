@@ -42,6 +42,16 @@ def generator(run_seed: int, stream: Stream, *index: int) -> np.random.Generator
     return np.random.default_rng(np.random.SeedSequence(run_seed, spawn_key=(int(stream), *index)))
 
 
+def policy_seed(run_seed: int, index: int) -> int:
+    """What the initial weights of a run's policy are drawn from, 0..2**63 - 1.
+
+    Args:
+        run_seed: of the run.
+        index: of the policy in it, from 0.
+    """
+    return int(generator(run_seed, Stream.POLICY_INITIALISATION, index).integers(2**63))
+
+
 @compiled
 def mix64(value: np.uint64) -> np.uint64:
     """Hash 64 bits to 64 bits, every input bit affecting every output bit (splitmix64's finaliser)."""

@@ -20,7 +20,7 @@ from workflow_rl.pipeline import Counters
 from workflow_rl.policy import ActorCritic
 from workflow_rl.ppo import PPO
 from workflow_rl.rollout import Player, shape_for
-from workflow_rl.seeding import Stream, generator
+from workflow_rl.seeding import policy_seed
 from workflow_rl.settings import TrainSettings
 from workflow_rl.train import OrderTraining
 from workflow_rl.workflow import Workflow, all_workflows
@@ -81,9 +81,8 @@ def score_on_the_way(settings: TrainSettings, milestones: Container[int]) -> Ite
 
 def _fresh_policy(settings: TrainSettings, environment: EnvironmentSpec) -> ActorCritic:
     """The weights that the main job begins with."""
-    draws = generator(settings.run.seed, Stream.POLICY_INITIALISATION, 0)
     shape = shape_for(environment, hidden_size=settings.ppo.hidden_size, has_workflow=True)
-    return ActorCritic(shape, seed=int(draws.integers(2**63)))
+    return ActorCritic(shape, policy_seed(settings.run.seed, 0))
 
 
 def _score(

@@ -35,24 +35,39 @@ class BlueMemory:
         # Of a game in which red never acts: blue's own part is played on it.
         self._states = new_states(settings, 1)
 
-    def reset(self) -> None:
-        """Forget everything: an episode begins."""
-        reset(self._states[0], np.uint64(0))
+    def begin(self, observation: NDArray[np.int8]) -> NDArray[np.int8]:
+        """Forget everything, for an episode begins.
 
-    def remember(self, action: int, observation: NDArray[np.int8]) -> None:
+        Args:
+            observation: the first one, (52,) int8.
+
+        Returns:
+            The observation and what is remembered, (52 + num_bits,) int8, as `observation.observe` writes it.
+        """
+        if self.num_bits:
+            reset(self._states[0], np.uint64(0))
+        return self._with_memories(observation)
+
+    def remember(self, action: int, observation: NDArray[np.int8]) -> NDArray[np.int8]:
         """Take in a step.
 
         Args:
             action: blue's, 0..144.
             observation: after it, (52,) int8.
-        """
-        _remember(self._states[0], action, observation)
 
-    def bits(self) -> NDArray[np.int8]:
-        """What is remembered, (num_bits,) int8, as `observation.observe` writes it."""
+        Returns:
+            As `begin`.
+        """
+        if self.num_bits:
+            _remember(self._states[0], action, observation)
+        return self._with_memories(observation)
+
+    def _with_memories(self, observation: NDArray[np.int8]) -> NDArray[np.int8]:
+        if not self.num_bits:
+            return observation
         memories = np.zeros(self.num_bits, np.int8)
         write_memories(self._states[0], memories)
-        return memories
+        return np.concatenate([observation, memories])
 
 
 @compiled

@@ -125,9 +125,7 @@ class CybORGEnv(gymnasium.Env[NDArray[np.int8], np.int64]):
             result = self._simulator.reset("Blue")
         self._steps_left = self._max_steps
         self._last_action = None
-        if self._memory.num_bits:
-            self._memory.reset()
-        return self._observe(result.observation), {}
+        return self._memory.begin(result.observation.astype(np.int8)), {}
 
     def step(self, action: int | np.int64) -> tuple[NDArray[np.int8], float, bool, bool, dict[str, Any]]:
         """Let blue act, then green, then red.
@@ -151,9 +149,8 @@ class CybORGEnv(gymnasium.Env[NDArray[np.int8], np.int64]):
             result = self._simulator.step("Blue", self._actions[action])
         self._steps_left -= 1
         self._last_action = int(action)
-        if self._memory.num_bits:
-            self._memory.remember(self._last_action, result.observation.astype(np.int8))
-        return self._observe(result.observation), float(result.reward), False, self._steps_left == 0, {}
+        observation = self._memory.remember(self._last_action, result.observation.astype(np.int8))
+        return observation, float(result.reward), False, self._steps_left == 0, {}
 
     def red_access(self) -> NDArray[np.int8]:
         """Red's true hold on each host, hidden from blue.
@@ -182,11 +179,6 @@ class CybORGEnv(gymnasium.Env[NDArray[np.int8], np.int64]):
         if self._last_action is None:
             return None
         return ACTION_NAMES[self._last_action], self._red_action_name()
-
-    def _observe(self, shown: NDArray[np.generic]) -> NDArray[np.int8]:
-        """What the simulator's wrapper shows, and the memories."""
-        bits = shown.astype(np.int8)
-        return np.concatenate([bits, self._memory.bits()]) if self._memory.num_bits else bits
 
     def _face(self, attacker: int) -> None:
         """Play in the simulator of one of the attackers."""
