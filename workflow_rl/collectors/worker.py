@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,7 +37,10 @@ def start(directory: Path) -> None:
     """
     global _worker
     settle(when_orphaned=partial(shutil.rmtree, directory, ignore_errors=True))
-    heartbeat = Heartbeat(directory)
+    try:
+        heartbeat = Heartbeat(directory)
+    except FileNotFoundError:  # the learner has died or closed meanwhile, and all that was its own is removed
+        os._exit(1)
     _worker = _Worker(SnapshotReader(directory), heartbeat, Player(heartbeat.announce))
 
 
