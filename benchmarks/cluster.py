@@ -160,7 +160,7 @@ def measure(plan: Plan) -> Costs:
 
 def play(collector: Collector, policy: ActorCritic, version: int, count: int) -> Episodes:
     """A batch of so many episodes."""
-    from workflow_rl.evaluate import evaluate_policy, evaluation_tickets
+    from workflow_rl.evaluation import evaluate_policy, evaluation_tickets
     from workflow_rl.workflow import Workflow
 
     snapshot = policy.snapshot(version)

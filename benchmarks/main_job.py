@@ -61,16 +61,19 @@ PARTS = {
         ("workflow_rl/policy.py", "__init__"),
         ("workflow_rl/ppo.py", "__init__"),
     ),
-    "judge fixes": (("workflow_rl/train.py", "judge"),),
+    "judge fixes": (("workflow_rl/order_training.py", "judge"),),
     "update": (("workflow_rl/ppo.py", "update"),),
-    "evaluate orders": (("workflow_rl/evaluate.py", "evaluate_policy"), ("workflow_rl/evaluate.py", "score")),
+    "evaluate orders": (
+        ("workflow_rl/evaluation.py", "evaluate_policy"),
+        ("workflow_rl/evaluation.py", "score"),
+    ),
     "logs and files": (
         ("workflow_rl/run_log.py", "append_row"),
         ("workflow_rl/run_log.py", "write_scalars"),
         ("workflow_rl/run_log.py", "write_bytes"),
     ),
     "display": (("workflow_rl/display.py", "show_update"), ("workflow_rl/display.py", "show_order")),
-    "search": (("workflow_rl/search.py", "suggest"), ("workflow_rl/search.py", "observe")),
+    "search": (("workflow_rl/order_search.py", "suggest"), ("workflow_rl/order_search.py", "observe")),
 }
 """Disjoint parts of the learner's main thread and the functions they are spent in."""
 
@@ -81,7 +84,7 @@ PARTS_OF_AN_UPDATE = {
 }
 """Parts of "update"; the rest of it is losses, minibatches and preparation."""
 
-_EVALUATE = ("workflow_rl/evaluate.py", "evaluate_policy")
+_EVALUATE = ("workflow_rl/evaluation.py", "evaluate_policy")
 _RUN = ("workflow_rl/main_job.py", "run")
 
 

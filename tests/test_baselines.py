@@ -11,7 +11,7 @@ from workflow_rl.baselines import BASELINES, HAND_MADE_ORDERS, play_baseline
 from workflow_rl.cage2.env import Cage2Env
 from workflow_rl.cage2.scenario import ACTION_NAMES, HOST_NAMES, HOST_TYPES
 from workflow_rl.episode import EnvironmentSpec, Episodes
-from workflow_rl.evaluate import score
+from workflow_rl.evaluation import score
 from workflow_rl.seeding import Stream, environment_seed, episode_key
 from workflow_rl.workflow import Workflow
 

@@ -11,13 +11,13 @@ import pytest
 from workflow_rl.alignment_schemes import mask_of
 from workflow_rl.collectors import make_collector
 from workflow_rl.environments import cage2_environment
-from workflow_rl.evaluate import Score, evaluate_policy, evaluation_tickets, score
+from workflow_rl.evaluation import Score, evaluate_policy, evaluation_tickets, score
+from workflow_rl.order_training import OrderTraining
 from workflow_rl.pipeline import Counters
 from workflow_rl.policy import ActorCritic
 from workflow_rl.ppo import PPO
 from workflow_rl.rollout import shape_for
 from workflow_rl.settings import TrainSettings
-from workflow_rl.train import OrderTraining
 from workflow_rl.workflow import Workflow
 
 RANDOM_REWARD = -725.0

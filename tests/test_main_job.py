@@ -32,11 +32,11 @@ from workflow_rl.equivalent_orders import OrderClasses
 from workflow_rl.errors import PolicyFileError, RunDirectoryError
 from workflow_rl.interruption import Interruption
 from workflow_rl.main_job import MainJob
+from workflow_rl.order_training import UpdateReport
 from workflow_rl.policy import load_policy, policy_digest
 from workflow_rl.run_log import RunDirectory, read_search_log, read_training_log
 from workflow_rl.seeding import Stream
 from workflow_rl.settings import AlignmentSettings, TrainSettings
-from workflow_rl.train import UpdateReport
 from workflow_rl.workflow import Workflow
 
 SMALL: dict[str, Any] = {

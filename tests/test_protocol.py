@@ -9,7 +9,7 @@ from workflow_rl.cage2.scenario import RED_AGENTS
 from workflow_rl.collectors import SequentialCollector
 from workflow_rl.environments import NATIVE, with_attacker
 from workflow_rl.episode import EnvironmentSpec
-from workflow_rl.evaluate import HORIZONS
+from workflow_rl.evaluation import HORIZONS
 from workflow_rl.inference import Actor
 from workflow_rl.policy import ActorCritic
 from workflow_rl.protocol import PUBLISHED, Cell, play_protocol, total_of

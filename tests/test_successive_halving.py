@@ -8,7 +8,7 @@ from statistics import fmean
 
 import pytest
 
-from workflow_rl.search import OrderSearch
+from workflow_rl.order_search import OrderSearch
 from workflow_rl.settings import SearchSettings
 from workflow_rl.successive_halving import (
     Gain,

@@ -21,6 +21,7 @@ from workflow_rl.bench.latency import Waits
 from workflow_rl.collectors import ExecutorCollector, SequentialCollector
 from workflow_rl.episode import Episodes
 from workflow_rl.errors import SettingError
+from workflow_rl.order_training import OrderTraining, UpdateReport
 from workflow_rl.pipeline import Counters
 from workflow_rl.policy import ActorCritic
 from workflow_rl.ppo import PPO
@@ -28,7 +29,6 @@ from workflow_rl.rollout import make_environment, network_shape
 from workflow_rl.run_log import read_training_log
 from workflow_rl.settings import TrainSettings
 from workflow_rl.tracing import TracedCollector, TraceFile
-from workflow_rl.train import OrderTraining, UpdateReport
 from workflow_rl.workflow import Workflow
 
 Event = dict[str, Any]

@@ -14,7 +14,7 @@ from workflow_rl.bench.report import check_writable, write
 from workflow_rl.cage2.scenario import RED_AGENT_CHOICES
 from workflow_rl.environments import cage2_environment, describe, with_attacker
 from workflow_rl.episode import EnvironmentSpec, Episodes
-from workflow_rl.evaluate import HORIZONS, Score, check_sample, score
+from workflow_rl.evaluation import HORIZONS, Score, check_sample, score
 from workflow_rl.rollout import check_environment
 from workflow_rl.settings import AlignmentSettings, SimulatorSettings
 

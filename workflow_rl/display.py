@@ -11,9 +11,9 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from workflow_rl.evaluate import Score
+from workflow_rl.evaluation import Score
+from workflow_rl.order_training import UpdateReport
 from workflow_rl.settings import TrainSettings
-from workflow_rl.train import UpdateReport
 from workflow_rl.workflow import ALL_ORDERS, Workflow
 
 _PLAIN_INTERVAL_SECONDS = 5.0

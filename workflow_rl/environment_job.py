@@ -26,7 +26,7 @@ from workflow_rl.collectors import Collector
 from workflow_rl.environment_training import EnvironmentReport, EnvironmentTraining, shape_of
 from workflow_rl.environments import gymnasium_environment
 from workflow_rl.errors import CollectorError, EpisodeError
-from workflow_rl.evaluate import EnvironmentScore
+from workflow_rl.evaluation import EnvironmentScore
 from workflow_rl.interruption import EXIT_CODE, Interruption
 from workflow_rl.policy import policy_digest, policy_to_bytes
 from workflow_rl.ppo import torch_device

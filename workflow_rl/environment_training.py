@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from workflow_rl.collectors import Collector
 from workflow_rl.environments import constructor_errors, gymnasium_environment
 from workflow_rl.episode import Episodes, NetworkShape
-from workflow_rl.evaluate import EnvironmentScore, evaluation_tickets, score_environment
+from workflow_rl.evaluation import EnvironmentScore, evaluation_tickets, score_environment
 from workflow_rl.normalization import RewardScaling, RunningMoments
 from workflow_rl.pipeline import Counters, Learnt, Pipeline, Round, arrays_with
 from workflow_rl.policy import ActorCritic

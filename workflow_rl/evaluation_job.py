@@ -31,7 +31,7 @@ from workflow_rl.environments import (
 )
 from workflow_rl.episode import EnvironmentSpec
 from workflow_rl.errors import PolicyFileError, RunDirectoryError, SettingError
-from workflow_rl.evaluate import (
+from workflow_rl.evaluation import (
     HORIZONS,
     NORMAL_95,
     EnvironmentScore,

@@ -9,7 +9,7 @@ Rewards are shifted by their weighted mean and divided by their spread. In each 
 maximise the marginal likelihood times log-normal priors: with one or two observations the likelihood says
 next to nothing and the priors decide; they fade as evidence comes in. The model with a scale per pair is
 taken if the evidence for it is clearly higher (`hyperparameters`). Which order to try next is left to
-`search`.
+`order_search`.
 """
 
 from __future__ import annotations

@@ -21,9 +21,11 @@ from workflow_rl.collectors import Collector
 from workflow_rl.environments import cage2_environment, describe
 from workflow_rl.equivalent_orders import OrderClasses
 from workflow_rl.errors import CollectorError, EpisodeError, PolicyFileError
-from workflow_rl.evaluate import Score, evaluate_policy, evaluation_tickets, score
+from workflow_rl.evaluation import Score, evaluate_policy, evaluation_tickets, score
 from workflow_rl.interruption import Interruption
 from workflow_rl.learner_files import LearnerFiles
+from workflow_rl.order_search import OrderSearch
+from workflow_rl.order_training import OrderTraining, UpdateReport
 from workflow_rl.pipeline import Counters
 from workflow_rl.policy import ActorCritic, load_policy, policy_digest, policy_to_bytes
 from workflow_rl.ppo import PPO
@@ -31,10 +33,8 @@ from workflow_rl.ranking import RankedOrder, best_trained, rank_orders
 from workflow_rl.rollout import shape_for
 from workflow_rl.run_log import SEARCH_LOG, SUMMARY, TRAINING_LOG, RankingRow, RunDirectory
 from workflow_rl.run_record import RunRecord
-from workflow_rl.search import OrderSearch
 from workflow_rl.seeding import Stream, generator, policy_seed
 from workflow_rl.settings import TrainSettings
-from workflow_rl.train import OrderTraining, UpdateReport
 from workflow_rl.trials import OrderResult, Trial, trained_orders
 from workflow_rl.workflow import ALL_ORDERS, Workflow, all_workflows
 

@@ -19,7 +19,7 @@ from workflow_rl.cage2.scenario import RED_AGENTS
 from workflow_rl.collectors import Collector
 from workflow_rl.environments import with_attacker
 from workflow_rl.episode import EnvironmentSpec
-from workflow_rl.evaluate import HORIZONS, NORMAL_95, evaluate_policy, evaluation_tickets, score_environment
+from workflow_rl.evaluation import HORIZONS, NORMAL_95, evaluate_policy, evaluation_tickets, score_environment
 from workflow_rl.policy import ActorCritic
 from workflow_rl.seeding import environment_seed, episode_key
 from workflow_rl.workflow import Workflow

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workflow_rl.equivalent_orders import OrderClasses
-from workflow_rl.evaluate import NORMAL_95
+from workflow_rl.evaluation import NORMAL_95
 from workflow_rl.gaussian_process import OrderPosterior
 from workflow_rl.trials import OrderResult
 from workflow_rl.workflow import Workflow

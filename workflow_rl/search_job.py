@@ -26,7 +26,7 @@ from workflow_rl.cores import usable_cores
 from workflow_rl.environments import cage2_environment
 from workflow_rl.episode import EnvironmentSpec
 from workflow_rl.errors import SettingError
-from workflow_rl.evaluate import Score, evaluate_policy, evaluation_tickets, score
+from workflow_rl.evaluation import Score, evaluate_policy, evaluation_tickets, score
 from workflow_rl.findings import print_ranking
 from workflow_rl.interruption import EXIT_CODE
 from workflow_rl.policy import load_policy

@@ -15,14 +15,14 @@ from workflow_rl.alignment_schemes import mask_of
 from workflow_rl.collectors.sequential import SequentialCollector
 from workflow_rl.environments import cage2_environment
 from workflow_rl.episode import EnvironmentSpec
-from workflow_rl.evaluate import Score, evaluation_tickets, score
+from workflow_rl.evaluation import Score, evaluation_tickets, score
+from workflow_rl.order_training import OrderTraining
 from workflow_rl.pipeline import Counters
 from workflow_rl.policy import ActorCritic
 from workflow_rl.ppo import PPO
 from workflow_rl.rollout import Player, shape_for
 from workflow_rl.seeding import policy_seed
 from workflow_rl.settings import TrainSettings
-from workflow_rl.train import OrderTraining
 from workflow_rl.workflow import Workflow, all_workflows
 
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from workflow_rl.errors import SettingError
-from workflow_rl.evaluate import Score
+from workflow_rl.evaluation import Score
 from workflow_rl.run_log import RunDirectory
 
 

@@ -25,7 +25,7 @@ from workflow_rl.bench.score_table import ScoreTable, Worth
 from workflow_rl.equivalent_orders import PAIRS, OrderClasses
 from workflow_rl.errors import SettingError
 from workflow_rl.mallows_kernel import MallowsKernel
-from workflow_rl.search import OrderSearch
+from workflow_rl.order_search import OrderSearch
 from workflow_rl.settings import AlignmentSettings, SearchSettings
 from workflow_rl.trials import OrderResult, Trial, trained_orders
 from workflow_rl.workflow import NUM_WORKFLOWS, HostType, Workflow

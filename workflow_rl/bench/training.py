@@ -19,13 +19,13 @@ from workflow_rl.closing import Closing
 from workflow_rl.collectors import make_collector
 from workflow_rl.environments import cage2_environment
 from workflow_rl.episode import EnvironmentSpec, Snapshot
-from workflow_rl.evaluate import evaluate_policy, evaluation_tickets
+from workflow_rl.evaluation import evaluate_policy, evaluation_tickets
+from workflow_rl.order_training import OrderTraining, UpdateReport
 from workflow_rl.pipeline import Counters
 from workflow_rl.policy import ActorCritic
 from workflow_rl.ppo import PPO
 from workflow_rl.rollout import shape_for
 from workflow_rl.settings import TrainSettings
-from workflow_rl.train import OrderTraining, UpdateReport
 from workflow_rl.workflow import Workflow
 
 

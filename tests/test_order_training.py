@@ -14,13 +14,13 @@ from workflow_rl.alignment_schemes import Alignment
 from workflow_rl.collectors import SequentialCollector
 from workflow_rl.environments import cage2_environment
 from workflow_rl.episode import Episodes, Snapshot, Ticket
+from workflow_rl.order_training import OrderProgress, OrderTraining, UpdateReport, drawn_workflow, judge
 from workflow_rl.pipeline import Counters
 from workflow_rl.plateau import SPAN
 from workflow_rl.policy import ActorCritic
 from workflow_rl.ppo import PPO
 from workflow_rl.rollout import make_environment, network_shape
 from workflow_rl.settings import AlignmentSettings, SearchSettings, TrainSettings
-from workflow_rl.train import OrderProgress, OrderTraining, UpdateReport, drawn_workflow, judge
 from workflow_rl.workflow import Workflow
 
 WORKFLOW = Workflow.from_index(31)

@@ -16,7 +16,7 @@ from scipy.stats import wilcoxon
 
 from workflow_rl.bench.search_landscapes import FULL, LANDSCAPES, regrets
 from workflow_rl.equivalent_orders import OrderClasses
-from workflow_rl.search import OrderSearch
+from workflow_rl.order_search import OrderSearch
 from workflow_rl.search_strategies import (
     STRATEGIES,
     Evidence,
@@ -316,7 +316,7 @@ def test_state_that_is_not_one_is_refused() -> None:
 
 
 _TRIALS = """
-from workflow_rl.search import OrderSearch
+from workflow_rl.order_search import OrderSearch
 from workflow_rl.settings import SearchSettings
 from workflow_rl.trials import OrderResult
 suggestions = []

@@ -12,7 +12,7 @@ from workflow_rl.alignment import compromised_types
 from workflow_rl.cage2.scenario import ACTION_NAMES, HOST_NAMES
 from workflow_rl.collectors import SequentialCollector
 from workflow_rl.episode import EnvironmentSpec, Episodes, Ticket
-from workflow_rl.evaluate import HORIZONS, evaluate_policy, evaluation_tickets, score
+from workflow_rl.evaluation import HORIZONS, evaluate_policy, evaluation_tickets, score
 from workflow_rl.policy import ActorCritic
 from workflow_rl.rollout import make_environment, network_shape
 from workflow_rl.seeding import Stream
