@@ -105,6 +105,7 @@ LAYERS = {
         "bench",
         "bench.*",
         "display",
+        "stored_policy",
         "findings",
         "main_job",
         "environment_job",

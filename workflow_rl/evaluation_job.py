@@ -7,7 +7,6 @@ policy can be told any workflow.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,17 +19,8 @@ from workflow_rl.bench.report import check_writable, write
 from workflow_rl.cage2.scenario import RED_AGENT_CHOICES
 from workflow_rl.collectors import make_collector
 from workflow_rl.display import print_wide
-from workflow_rl.environments import (
-    CYBORG,
-    NATIVE,
-    constructor_errors,
-    describe,
-    gymnasium_environment,
-    on_simulator,
-    with_attacker,
-)
-from workflow_rl.episode import EnvironmentSpec
-from workflow_rl.errors import PolicyFileError, RunDirectoryError, SettingError
+from workflow_rl.environments import describe, with_attacker
+from workflow_rl.errors import SettingError
 from workflow_rl.evaluation import (
     HORIZONS,
     NORMAL_95,
@@ -42,12 +32,10 @@ from workflow_rl.evaluation import (
     score,
     score_environment,
 )
-from workflow_rl.policy import ActorCritic, load_policy
 from workflow_rl.protocol import PROTOCOL_EPISODES, PUBLISHED, Cell, play_protocol, total_of
-from workflow_rl.rollout import shape_for
-from workflow_rl.run_log import SUMMARY, RunDirectory
-from workflow_rl.settings import CollectorSettings, EnvironmentSettings
-from workflow_rl.workflow import ALL_ORDERS, Workflow
+from workflow_rl.settings import CollectorSettings
+from workflow_rl.stored_policy import StoredPolicy, read_policy
+from workflow_rl.workflow import Workflow
 
 _EPISODES = 100
 
@@ -95,27 +83,6 @@ class EvaluationPlan:
 
 
 @dataclass(frozen=True)
-class _StoredPolicy:
-    """A policy file that was read.
-
-    Attributes:
-        file: where it is.
-        policy: what it holds.
-        environment: what it was trained on, or the same game on the simulator that was asked for.
-        workflow: the order it was told; `None` for a policy of `train-env`.
-        compliance: the definition it is judged by; `None` likewise.
-        mask: see `Ticket.mask`.
-    """
-
-    file: Path
-    policy: ActorCritic
-    environment: EnvironmentSpec
-    workflow: Workflow | None
-    compliance: str | None
-    mask: str | None
-
-
-@dataclass(frozen=True)
 class Evaluation:
     """One cell of the evaluation: an attacker and a horizon."""
 
@@ -138,8 +105,9 @@ def evaluate(path: Path, plan: EvaluationPlan, collector: CollectorSettings) -> 
     Raises:
         WorkflowRLError: one line for the user.
     """
-    file, best_order = _located(path)
-    stored = _read(file, plan, best_order)
+    stored = read_policy(path, workflow=plan.workflow, simulator=plan.simulator, rules=plan.rules)
+    if plan.protocol is not None:
+        stored.require_cage2("--protocol")
     console = Console()
     if plan.protocol is not None:
         scores: dict[str, Any] = _play_protocol(console, stored, plan, collector)
@@ -156,65 +124,12 @@ def evaluate(path: Path, plan: EvaluationPlan, collector: CollectorSettings) -> 
     return 0
 
 
-def _located(path: Path) -> tuple[Path, str | None]:
-    """The policy file, and the order that did best with it if its run says so."""
-    if not path.is_dir():
-        return path, None
-    summary = RunDirectory(path).read_json(SUMMARY) or {}
-    name = summary.get("best_policy") or summary.get("policy")
-    if name is None:
-        raise RunDirectoryError(f"{path} holds no evaluated policy yet; name a policy file instead")
-    return path / str(name), summary.get("best_workflow")
-
-
-def _order(file: Path, trained_for: str, asked: str | None, best: str | None) -> Workflow:
-    """The order that a policy is told."""
-    if trained_for == ALL_ORDERS:
-        if asked is None and best is None:
-            raise SettingError(f"{file} serves every order: say which one with --workflow")
-        return Workflow.parse(asked or best or "")
-    workflow = Workflow.parse(trained_for)
-    if asked is not None and Workflow.parse(asked) != workflow:
-        raise SettingError(f"--workflow {asked}: {file} was trained for {workflow} only")
-    return workflow
-
-
-def _read(file: Path, plan: EvaluationPlan, best_order: str | None) -> _StoredPolicy:
-    """Read a policy, and see that it fits what it is to play."""
-    policy, metadata = load_policy(file)
-    has_workflow = policy.shape.num_context > 0
-    try:
-        name, kwargs = metadata["environment"]["id"], metadata["environment"]["kwargs"]
-        workflow = _order(file, metadata["workflow"], plan.workflow, best_order) if has_workflow else None
-        compliance = metadata["compliance"] if has_workflow else None
-    except KeyError as error:
-        raise PolicyFileError(f"{file} does not say what it was trained for: {error} is missing") from error
-    environment = gymnasium_environment(EnvironmentSettings(env=name, env_kwargs=json.dumps(kwargs)))
-    is_cage2 = environment.id in (NATIVE, CYBORG)
-    for option, value, is_possible in (
-        ("--workflow", plan.workflow, has_workflow),
-        ("--simulator", plan.simulator, is_cage2),
-        ("--rules", plan.rules, is_cage2),
-        ("--protocol", plan.protocol, is_cage2),
-    ):
-        if value is not None and not is_possible:
-            raise SettingError(f"{option} is for policies of workflow-rl train; {file} plays {name}")
-    if plan.simulator is not None or plan.rules is not None:
-        simulator = plan.simulator or ("native" if environment.id == NATIVE else "cyborg")
-        environment = on_simulator(environment, simulator, plan.rules)
-    with constructor_errors(environment.id):
-        shape = shape_for(environment, hidden_size=policy.shape.hidden_size, has_workflow=has_workflow)
-    if shape != policy.shape:
-        raise PolicyFileError(f"{file} does not fit {environment.id}, which has other spaces now")
-    return _StoredPolicy(file, policy, environment, workflow, compliance, metadata.get("mask"))
-
-
-def _is_greedy(stored: _StoredPolicy, plan: EvaluationPlan) -> bool:
-    return stored.workflow is None if plan.greedy is None else plan.greedy
+def _is_greedy(stored: StoredPolicy, plan: EvaluationPlan) -> bool:
+    return stored.is_greedy if plan.greedy is None else plan.greedy
 
 
 def _play_environment(
-    stored: _StoredPolicy, plan: EvaluationPlan, collector: CollectorSettings
+    stored: StoredPolicy, plan: EvaluationPlan, collector: CollectorSettings
 ) -> EnvironmentScore:
     snapshot = stored.policy.snapshot(0)
     tickets = evaluation_tickets(
@@ -231,7 +146,7 @@ def _play_environment(
 
 
 def _play_attackers(
-    stored: _StoredPolicy,
+    stored: StoredPolicy,
     workflow: Workflow,
     compliance: str,
     plan: EvaluationPlan,
@@ -260,7 +175,7 @@ def _play_attackers(
 
 
 def _play_protocol(
-    console: Console, stored: _StoredPolicy, plan: EvaluationPlan, collector: CollectorSettings
+    console: Console, stored: StoredPolicy, plan: EvaluationPlan, collector: CollectorSettings
 ) -> dict[str, Any]:
     """Play by the challenge's protocol, and print it; returns JSON values."""
     with make_collector(collector, stored.environment) as players:
@@ -283,7 +198,7 @@ def _play_protocol(
     return {"cells": [asdict(cell) for cell in cells], "total": total, "total_half_width_95": half_width}
 
 
-def _conditions(stored: _StoredPolicy, plan: EvaluationPlan) -> Mapping[str, Any]:
+def _conditions(stored: StoredPolicy, plan: EvaluationPlan) -> Mapping[str, Any]:
     """What the scores hold for, JSON values."""
     environment = stored.environment
     return {
@@ -296,13 +211,13 @@ def _conditions(stored: _StoredPolicy, plan: EvaluationPlan) -> Mapping[str, Any
     }
 
 
-def _how(stored: _StoredPolicy, plan: EvaluationPlan) -> str:
+def _how(stored: StoredPolicy, plan: EvaluationPlan) -> str:
     actions = "most probable actions" if _is_greedy(stored, plan) else "sampled actions"
     return f"{plan.num_episodes} episodes each, seed {plan.seed}, {actions}"
 
 
 def _print_score(
-    console: Console, stored: _StoredPolicy, plan: EvaluationPlan, result: EnvironmentScore
+    console: Console, stored: StoredPolicy, plan: EvaluationPlan, result: EnvironmentScore
 ) -> None:
     console.print(
         f"{stored.file.name}: {stored.environment.id}, {_how(stored, plan).replace(' each', '')}\n"
@@ -314,7 +229,7 @@ def _print_score(
 
 
 def _print_cells(
-    console: Console, name: str, stored: _StoredPolicy, plan: EvaluationPlan, cells: Sequence[Evaluation]
+    console: Console, name: str, stored: StoredPolicy, plan: EvaluationPlan, cells: Sequence[Evaluation]
 ) -> None:
     title = f"{name}\n{describe(stored.environment)}, {_how(stored, plan)}"
     console.print(title, highlight=False, soft_wrap=True)

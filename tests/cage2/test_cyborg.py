@@ -21,6 +21,7 @@ import workflow_rl
 from workflow_rl.cage2.cyborg import CybORGEnv, import_csle_cyborg
 from workflow_rl.cage2.cyborg_scenario import cyborg_scenario
 from workflow_rl.cage2.scenario import ACTION_NAMES, HOST_NAMES, NUM_ACTIONS, RED_AGENTS, action_index
+from workflow_rl.cage2.tables import DECOY_NAMES
 from workflow_rl.errors import SettingError
 
 pytest.importorskip("csle_cyborg", reason="csle-cyborg is not installed")
@@ -321,6 +322,21 @@ def test_red_starts_with_a_privileged_session_on_user0(environments):
     env = environments["SleepAgent"]
     env.reset(seed=0)
     assert dict(zip(HOST_NAMES, env.red_access(), strict=True)) == dict.fromkeys(HOST_NAMES, 0) | {"User0": 2}
+
+
+def test_decoys_are_those_that_blue_remembers():
+    """What the simulator's processes say is what follows from blue's actions, for every kind of decoy."""
+    env = CybORGEnv("RedMeanderAgent", max_steps=300, decoy_memory=True)
+    env.reset(seed=0)
+    assert env.decoys() == ((),) * len(HOST_NAMES)
+    seen = set()
+    for action in random_actions(3, num_steps=300):
+        observation = env.step(action)[0]
+        remembered = observation[-len(DECOY_NAMES) * len(HOST_NAMES) :].reshape(len(HOST_NAMES), -1)
+        expected = tuple(tuple(np.array(DECOY_NAMES)[bits == 1].tolist()) for bits in remembered)
+        assert env.decoys() == expected
+        seen.update(*expected)
+    assert seen == set(DECOY_NAMES)
 
 
 def test_last_actions_name_what_was_done(environments):

@@ -100,6 +100,18 @@ def test_the_seed_decides_the_episode(red_agent):
     assert any((play(env, seed, actions)[0] != first).any() for seed in range(12, 20))
 
 
+def test_decoys_stand_until_the_host_is_restored():
+    env = Cage2Env()
+    env.reset(seed=0)
+    for kind in ("DecoyTomcat", "DecoyApache", "DecoySmss"):  # the last one runs on Windows only
+        env.step(action_index(kind, "Op_Host1"))
+    assert dict(zip(HOST_NAMES, env.decoys(), strict=True)) == dict.fromkeys(HOST_NAMES, ()) | {
+        "Op_Host1": ("DecoyApache", "DecoyTomcat")
+    }
+    env.step(action_index("Restore", "Op_Host1"))
+    assert env.decoys() == ((),) * NUM_HOSTS
+
+
 def test_an_episode_without_a_seed_follows_from_the_last_one():
     first, second = Cage2Env(), Cage2Env()
     for env in (first, second):

@@ -51,6 +51,17 @@ from workflow_rl.seeding import attacker_draw
 _AGENT_MODULES = {"B_lineAgent": "b_line", "RedMeanderAgent": "meander", "SleepAgent": "sleep_agent"}
 _HOST_INDEX = {name: index for index, name in enumerate(HOST_NAMES)}
 _PRIVILEGED_USERS = frozenset({"root", "SYSTEM"})
+_DECOY_PROCESSES = {
+    "DecoyApache": "apache2",
+    "DecoyFemitter": "femitter",
+    "DecoyHarakaSMPT": "haraka",
+    "DecoySmss": "Smss.exe",
+    "DecoySSHD": "Sshd.exe",
+    "DecoySvchost": "Svchost.exe",
+    "DecoyTomcat": "Tomcat.exe",
+    "DecoyVsftpd": "vsftpd",
+}
+"""The process that each decoy runs as. Source: concrete_actions/decoy_*.py, make_decoy."""
 _NUM_SEEDS = 2**32
 _SEED_MASK = 2**64 - 1
 
@@ -169,6 +180,15 @@ class CybORGEnv(gymnasium.Env[NDArray[np.int8], np.int64]):
             access[host] = max(access[host], level)
         return np.array(access, np.int8)
 
+    def decoys(self) -> tuple[tuple[str, ...], ...]:
+        """The decoys that stand on each host, read from its processes.
+
+        Returns:
+            For each of `HOST_NAMES` the actions that made them, e.g. ("DecoyApache",), in the order of
+            `HOST_ACTIONS`.
+        """
+        return tuple(self._decoys_on(self._controller.state.hosts[name]) for name in HOST_NAMES)
+
     def last_actions(self) -> tuple[str, str] | None:
         """What blue and red did in the last step, e.g. ("Restore User4", "ExploitRemoteService User1").
 
@@ -184,6 +204,10 @@ class CybORGEnv(gymnasium.Env[NDArray[np.int8], np.int64]):
         """Play in the simulator of one of the attackers."""
         self._simulator = self._simulators[attacker]
         self._controller = self._simulator.get_attr("environment_controller")
+
+    def _decoys_on(self, host: Any) -> tuple[str, ...]:
+        running = {process.name for process in host.processes if process.decoy_type}
+        return tuple(action for action, process in _DECOY_PROCESSES.items() if process in running)
 
     def _red_action_name(self) -> str:
         action = self._controller.action["Red"]

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from workflow_rl.cage2.batch import Autoreset, observe_all, red_access_all, reset_all, step_all
 from workflow_rl.cage2.generator import next_seed
+from workflow_rl.cage2.host_set import contains
 from workflow_rl.cage2.scenario import ACTION_NAMES, HOST_NAMES, NUM_ACTIONS, NUM_HOSTS, SUBNETS
 from workflow_rl.cage2.state import GameSettings, new_states
-from workflow_rl.cage2.tables import NO_HOST, RED_ACTION_NAMES, SWEEP
+from workflow_rl.cage2.tables import DECOY_NAMES, NO_HOST, RED_ACTION_NAMES, SWEEP
 
 SEED_MASK = 2**64 - 1
 """Seeds are used modulo 2**64."""
@@ -139,6 +140,19 @@ class Cage2Env(gymnasium.Env[NDArray[np.int8], np.int64]):
         access = np.empty(NUM_HOSTS, np.int8)
         red_access_all(self._states, access[np.newaxis])
         return access
+
+    def decoys(self) -> tuple[tuple[str, ...], ...]:
+        """The decoys that stand on each host.
+
+        Returns:
+            For each of `scenario.HOST_NAMES` the actions that made them, e.g. ("DecoyApache",), in the order
+            of `tables.DECOY_NAMES`.
+        """
+        sets = self._states[0]["decoys"]
+        return tuple(
+            tuple(name for decoy, name in enumerate(DECOY_NAMES) if contains(decoys, decoy))
+            for decoys in sets
+        )
 
     def last_actions(self) -> tuple[str, str] | None:
         """What blue and red did in the last step, e.g. ("Restore User4", "ExploitRemoteService User1").
