@@ -109,7 +109,7 @@ def _mean(rates: Sequence[float | None]) -> float | None:
 def compare(plan: Plan, runs: Runs, processes: int) -> dict[str, Any]:
     """Train everything and return the figures for the report."""
     settings = plan.settings()
-    learnt = runs.learn(learn_order, list(settings.values()), processes=processes)
+    learnt = runs.learn(learn_order, list(settings.values()), Learning, processes=processes)
     trainings: dict[Cell, list[dict[str, Any]]] = {cell: [] for cell in plan.cells}
     for (cell, name, seed), learning in zip(settings, learnt, strict=True):
         needed = episodes_needed(learning, plan.target)

@@ -225,7 +225,7 @@ def learn_all(
         for task, curves in learnt.items():
             for variant, so_far in curves.items():
                 settings = {**task.settings, **asdict(variant), "seed": seed}
-                so_far += runs.learn(task.learn, [settings])
+                so_far += runs.learn(task.learn, [settings], Learning)
     return learnt
 
 

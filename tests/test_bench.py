@@ -250,6 +250,22 @@ def test_every_lag_is_learnt_with_both_objectives(tmp_path):
     assert runs_file.read_bytes() == before
 
 
+def test_searches_are_compared_by_what_they_deliver(tmp_path):
+    runs = ("--runs", str(tmp_path / "runs.json"))
+    strategies = [word for name in ("gp-ucb:0", "random:1") for word in ("--strategy", name)]
+    report = report_from_here("live_search.py", *strategies, *runs, "--red-agent", "B_lineAgent")
+    found = report["attackers"]["B_lineAgent"]
+    assert set(found) == {"gp-ucb:0", "random:1"}
+    for figures in found.values():
+        scores = [search["score"] for search in figures["searches"]]
+        assert len(scores) == 2  # one for each seed
+        assert figures["mean"] == pytest.approx(sum(scores) / 2)
+        assert figures["interval_95"][0] <= min(scores) <= max(scores) <= figures["interval_95"][1]
+    # Trainings of 4 episodes and of 8: the cut one leaves room for more orders.
+    assert all(search["num_trials"] == 3 for search in found["gp-ucb:0"]["searches"])
+    assert all(search["num_trials"] > 3 for search in found["random:1"]["searches"])
+
+
 def learnt_at_a_rate(rate: float) -> Learning:
     """A return of `rate` a step, logged after batches of different size."""
     amounts = (100, 150, 300, 1000)

@@ -78,13 +78,13 @@ def learnt(settings: Any) -> Learning:
 def test_runs_come_in_the_order_of_their_settings_and_are_not_repeated(tmp_path: Path) -> None:
     file = tmp_path / "runs.json"
     settings = [{"x": x} for x in (3, 1, 2)]
-    assert [run.score for run in Runs(file).learn(learnt, settings[:2])] == [3.0, 1.0]
+    assert [run.score for run in Runs(file).learn(learnt, settings[:2], Learning)] == [3.0, 1.0]
 
     def fails(settings: Any) -> Learning:
         raise AssertionError(f"{settings} was done before")
 
-    assert [run.score for run in Runs(file).learn(fails, settings[:2])] == [3.0, 1.0]
-    assert [run.score for run in Runs(file).learn(learnt, settings)] == [3.0, 1.0, 2.0]
+    assert [run.score for run in Runs(file).learn(fails, settings[:2], Learning)] == [3.0, 1.0]
+    assert [run.score for run in Runs(file).learn(learnt, settings, Learning)] == [3.0, 1.0, 2.0]
     file.write_text("[")
     with pytest.raises(SettingError, match=r"--runs .*runs\.json cannot be read"):
         Runs(file)

@@ -22,6 +22,9 @@ NORMAL_95 = 1.96
 HORIZONS = (30, 50, 100)
 """Episode lengths that the challenge scores."""
 
+FIRST_FRESH_EPISODE = 1_000_000_000
+"""No run scores its orders on so many evaluation episodes: from here on none has chosen anything."""
+
 
 @dataclass(frozen=True)
 class Score:

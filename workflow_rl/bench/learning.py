@@ -1,7 +1,8 @@
-"""Trainings that are run for what they learn, not for their speed.
+"""Trainings and searches that are run for what they learn, not for their speed.
 
-They are the commands `train` (on one order) and `train-env` themselves, in this process and in a directory
-that is thrown away. The sequential collector plays: it gives the weights that any number of workers gives.
+They are the commands `train` (on one order, or on those that a search chooses) and `train-env` themselves, in
+this process and in a directory that is thrown away. The sequential collector plays: it gives the weights that
+any number of workers gives.
 """
 
 from __future__ import annotations
@@ -9,15 +10,19 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from contextlib import redirect_stdout
+from contextlib import closing, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from workflow_rl import commands, environment_job
-from workflow_rl.run_log import SUMMARY, RunDirectory, read_learning_log, read_training_log
+from workflow_rl.evaluation import FIRST_FRESH_EPISODE, Score, evaluation_tickets, score
+from workflow_rl.rollout import Player
+from workflow_rl.run_log import SUMMARY, RunDirectory, read_learning_log, read_search_log, read_training_log
 from workflow_rl.settings import EnvironmentTrainSettings, TrainSettings
+from workflow_rl.stored_policy import StoredPolicy, read_policy
+from workflow_rl.workflow import Workflow
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,31 @@ class Learning:
     score_standard_error: float | None = None
     observed_compliance: float | None = None
     compliances: tuple[float | None, ...] = ()
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search delivered.
+
+    Attributes:
+        order: that it calls the best.
+        score: mean return of that order's policy, over fresh episodes that chose nothing.
+        score_standard_error: of that mean.
+        compliance: of those episodes; `None` without a fix to judge.
+        promised: the reward by which the search called it the best.
+        num_trials: trainings, and continued ones.
+        num_orders: orders that were trained.
+        cpu_seconds: of the whole search.
+    """
+
+    order: str
+    score: float
+    score_standard_error: float
+    compliance: float | None
+    promised: float
+    num_trials: int
+    num_orders: int
+    cpu_seconds: float
 
 
 def learn_order(values: Mapping[str, Any]) -> Learning:
@@ -74,6 +104,51 @@ def learn_order(values: Mapping[str, Any]) -> Learning:
         observed_compliance=summary["best_observed_compliance"],
         compliances=tuple(row.compliance for row in rows),
     )
+
+
+def search_orders(values: Mapping[str, Any], *, fresh_episodes: int) -> Found:
+    """Run `workflow-rl train` until its episodes are spent, and score what it delivers.
+
+    Args:
+        values: settings by name.
+        fresh_episodes: that score it.
+
+    Raises:
+        WorkflowRLError: what the command reports.
+        KeyboardInterrupt: it was interrupted.
+    """
+    with tempfile.TemporaryDirectory(prefix="workflow-rl-bench-") as folder:
+        run = Path(folder, "run")
+        settings = TrainSettings.from_flat({**values, "collector": "sequential", "run_dir": run})
+        cpu_seconds = _run(lambda: commands.train(settings, launched=time.monotonic()))
+        trials = read_search_log(run)
+        summary = RunDirectory(run).read_json(SUMMARY)
+        result = _fresh_score(read_policy(run), settings.run.seed, fresh_episodes)
+    return Found(
+        order=summary["best_workflow"],
+        score=result.reward,
+        score_standard_error=result.reward_standard_error,
+        compliance=result.compliance,
+        promised=summary["best_reward"],
+        num_trials=len(trials),
+        num_orders=len({trial.workflow for trial in trials}),
+        cpu_seconds=cpu_seconds,
+    )
+
+
+def _fresh_score(stored: StoredPolicy, seed: int, num_episodes: int) -> Score:
+    workflow, snapshot = cast(Workflow, stored.workflow), stored.policy.snapshot(0)
+    tickets = evaluation_tickets(
+        stored.environment,
+        snapshot,
+        run_seed=seed,
+        episodes=range(FIRST_FRESH_EPISODE, FIRST_FRESH_EPISODE + num_episodes),
+        batch=0,
+        workflow=workflow,
+        mask=stored.mask,
+    )
+    with closing(Player()) as player:
+        return score(player.play(tickets, snapshot), workflow, cast(str, stored.compliance))
 
 
 def learn_environment(values: Mapping[str, Any]) -> Learning:
