@@ -23,12 +23,11 @@ from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
     EventAccumulator,
 )
-from test_train import DiaryCollector
+from test_order_training import DiaryCollector
 
 from workflow_rl import commands
 from workflow_rl.display import RunDisplay
 from workflow_rl.episode import Snapshot
-from workflow_rl.equivalent_orders import OrderClasses
 from workflow_rl.errors import PolicyFileError, RunDirectoryError
 from workflow_rl.interruption import Interruption
 from workflow_rl.main_job import MainJob
@@ -36,7 +35,7 @@ from workflow_rl.order_training import UpdateReport
 from workflow_rl.policy import load_policy, policy_digest
 from workflow_rl.run_log import RunDirectory, read_search_log, read_training_log
 from workflow_rl.seeding import Stream
-from workflow_rl.settings import AlignmentSettings, TrainSettings
+from workflow_rl.settings import TrainSettings
 from workflow_rl.workflow import Workflow
 
 SMALL: dict[str, Any] = {
@@ -403,17 +402,20 @@ def first_versions(collector: KeepingCollector) -> list[int]:
     return [next(tickets).version for _, tickets in orders]
 
 
-def test_an_order_starts_from_the_closest_trained_policy(watched: tuple[Path, KeepingCollector]) -> None:
+def test_orders_begin_with_fresh_weights_twice_and_then_with_what_earned_most(
+    watched: tuple[Path, KeepingCollector],
+) -> None:
     path, collector = watched
     files = sorted((path / "policies").iterdir())
-    orders = [Workflow.parse(row.workflow) for row in read_search_log(path)]
-    preferences = OrderClasses.in_training("B_lineAgent", AlignmentSettings()).preferences
-    for trial, version in enumerate(first_versions(collector)[1:], start=1):
-        start = collector.snapshots[version].parameters.tobytes()
+    rows = read_search_log(path)
+    for trial, version in enumerate(first_versions(collector)):
+        begins_with = collector.snapshots[version].parameters.tobytes()
         earlier = [load_policy(file)[0].snapshot(0).parameters.tobytes() for file in files[:trial]]
-        own = preferences[orders[trial].index]
-        distances = [np.abs(own - preferences[order.index]).sum() for order in orders[:trial]]
-        assert distances[earlier.index(start)] == min(distances)
+        if trial < 2:
+            assert begins_with not in earlier
+        else:
+            best = max(range(trial), key=lambda i: (rows[i].met_threshold, rows[i].evaluated_reward))
+            assert earlier.index(begins_with) == best
 
 
 def test_every_version_is_published_once_in_a_run(watched: tuple[Path, KeepingCollector]) -> None:

@@ -405,36 +405,28 @@ def test_every_order_is_tried_once_before_any_twice_if_none_can_be_learnt() -> N
     assert sorted(r.workflow.index for r in search.results) == classes.representatives().tolist()
 
 
-def test_closest_trained_prefers_distance_then_reward_then_index() -> None:
-    assert search_with().closest_trained(WORKFLOWS[0]) is None
-    neighbours = np.flatnonzero(DISTANCES[0] == 1)
-    far = result(119, 0.0)
-    low, high = result(neighbours[1], -60.0), result(neighbours[2], -50.0, met_threshold=False)
-    assert search_with(far, low, high).closest_trained(WORKFLOWS[0]) == 2
-    fallen = result(neighbours[2], -70.0, continues=0)
-    assert search_with(high, far, low, fallen).closest_trained(WORKFLOWS[0]) == 2
-    equal = [result(i, -60.0) for i in neighbours[::-1]]
-    assert search_with(*equal).closest_trained(WORKFLOWS[0]) == len(neighbours) - 1
-    assert search_with(far, low, result(0, -99.0)).closest_trained(WORKFLOWS[0]) == 2
+def test_the_first_orders_begin_with_fresh_weights() -> None:
+    first, second, third = (result(index, reward) for index, reward in ((3, -60.0), (30, -80.0), (77, -50.0)))
+    assert search_with().beginning() is None
+    assert search_with(first).beginning() is None
+    assert search_with(first, second).beginning() == 0
+    assert search_with(first, fresh_beginnings=1).beginning() == 0
+    assert search_with(first, second, fresh_beginnings=3).beginning() is None
+    assert search_with(first, second, third, fresh_beginnings=3).beginning() == 2
 
 
-def test_closest_trained_agrees_with_a_full_look() -> None:
-    trained = [3, 30, 77, 101]
-    search = search_with(*(result(i, -60.0) for i in trained))
-    for workflow in WORKFLOWS:
-        assert search.closest_trained(workflow) == int(DISTANCES[workflow.index, trained].argmin())
+def test_going_on_with_an_order_is_no_second_beginning() -> None:
+    assert search_with(result(3, -60.0), result(3, -50.0, continues=0)).beginning() is None
 
 
-def test_closest_trained_does_not_look_at_pairs_that_no_rule_decides() -> None:
-    contested = frozenset({HostType.ENTERPRISE, HostType.USER})
-    user_first = Workflow.parse("user,enterprise,defender,op_server,op_host")
-    near = Workflow.parse("defender,op_server,enterprise,op_host,user")
-    same = Workflow.parse("op_host,op_server,user,defender,enterprise")
-    results = [result(near.index), result(same.index)]
-    assert user_first.kendall_distance(near) < user_first.kendall_distance(same)
-    assert search_with(*results).closest_trained(user_first) == 0
-    classes = OrderClasses.of(contested, "reachable")
-    assert search_with(*results, classes=classes).closest_trained(user_first) == 1
+def test_later_orders_begin_with_the_policy_that_earns_most_and_keeps_to_its_order() -> None:
+    missed, kept = result(3, -10.0, met_threshold=False), result(30, -60.0)
+    assert search_with(missed, kept).beginning() == 1
+    assert search_with(missed, result(30, -60.0, met_threshold=False)).beginning() == 0
+    assert search_with(kept, result(77, -60.0)).beginning() == 0
+    # What is left of an order is the policy that it came to last.
+    assert search_with(kept, result(77, -50.0), result(77, -90.0, continues=1)).beginning() == 0
+    assert search_with(kept, result(77, -90.0), result(77, -50.0, continues=1)).beginning() == 2
 
 
 def test_results_that_cannot_be_are_refused() -> None:

@@ -222,7 +222,7 @@ class MainJob:
         trial = None if self._settings.search.universal else self._next_trial()
         workflow = None if trial is None else trial.workflow
         if trial is None or trial.continues is None:
-            training = self._training(workflow, self._initial_policy(workflow))
+            training = self._training(workflow, self._initial_policy())
         else:
             training = self._training(workflow, ActorCritic(self._shape))
             with self._record.version_errors():
@@ -257,18 +257,21 @@ class MainJob:
         )
 
     def _next_trial(self) -> Trial:
-        search = self._settings.search
-        if search.workflow is not None:
-            return Trial(Workflow.parse(search.workflow), search.total_episodes)
-        return self._progress.search.suggest()
+        settings, search = self._settings.search, self._progress.search
+        if settings.workflow is None:
+            return search.suggest()
+        last = len(search.results) - 1
+        return Trial(
+            Workflow.parse(settings.workflow), settings.total_episodes, continues=None if last < 0 else last
+        )
 
-    def _initial_policy(self, workflow: Workflow | None) -> ActorCritic:
-        """What an order starts from: the closest trained policy, or fresh weights."""
+    def _initial_policy(self) -> ActorCritic:
+        """What a training starts from: the policy of an earlier trial, or fresh weights."""
         policies = self._progress.policies
-        closest = None if workflow is None else self._progress.search.closest_trained(workflow)
-        if closest is None:
+        beginning = self._progress.search.beginning()
+        if beginning is None:
             return ActorCritic(self._shape, policy_seed(self._settings.run.seed, len(policies)))
-        return load_policy(self._directory.path / policies[closest].file)[0]
+        return load_policy(self._directory.path / policies[beginning].file)[0]
 
     def _log_update(self, report: UpdateReport) -> None:
         self._progress.num_learnt = report.total_episodes

@@ -100,25 +100,17 @@ class OrderSearch:
         """
         return self._evidence(trained_orders(self._results)).belief
 
-    def closest_trained(self, workflow: Workflow) -> int | None:
-        """The trial that trained the order with the fewest discordant pairs to `workflow`, to start from.
+    def beginning(self) -> int | None:
+        """The trial whose policy an order that was never trained begins with; `None` is fresh weights.
 
-        Pairs that no rule ever decides do not count. Of equally close orders the one with the better latest
-        reward, then the lower index; whether they met the threshold does not matter. `None` before the first
-        result.
+        It is the one that has earned most, of those that met the threshold if any did, of equals the earlier.
+        What it learnt about decoys and restoring serves any order. But a policy that was trained badly is
+        passed on likewise, so the first `fresh_beginnings` orders each begin with fresh weights.
         """
-        preferences = self._classes.preferences
-
-        def distance(order: TrainedOrder) -> float:
-            trained = preferences[order.result.workflow.index]
-            return float(np.abs(trained - preferences[workflow.index]).sum())
-
-        closest = min(
-            trained_orders(self._results),
-            key=lambda order: (distance(order), -order.result.reward, order.result.workflow.index),
-            default=None,
-        )
-        return None if closest is None else closest.trial
+        trained = trained_orders(self._results)
+        if len(trained) < self._settings.fresh_beginnings:
+            return None
+        return max(trained, key=lambda order: (order.result.met_threshold, order.result.reward)).trial
 
     def to_state(self) -> dict[str, Any]:
         """What `restore` needs, as JSON values."""

@@ -184,6 +184,12 @@ class SearchSettings(_Group):
         minimum=0,
         maximum=10,
     )
+    fresh_beginnings: int = _setting(
+        2,
+        "Orders whose training begins with fresh weights; every later one begins with the policy that has "
+        "earned most so far.",
+        minimum=1,
+    )
     ucb_beta: float = _setting(
         2.0, "Weight of the standard deviation when the search chooses an order (gp-ucb).", minimum=0.0
     )
