@@ -102,6 +102,8 @@ LAYERS = {
     "programs": (
         "report",
         "report.*",
+        "replay",
+        "replay.*",
         "bench",
         "bench.*",
         "display",
@@ -114,6 +116,8 @@ LAYERS = {
         "baseline_job",
         "commands",
         "search_job",
+        "loaded_policy",
+        "python_api",
         "cli",
         "executor_async_train_workflow_rl",
         "collectors.preload",  # the fork server's program; it loads what the main script does

@@ -115,6 +115,8 @@ class Checkout:
 def checkout(tmp_path: Path) -> Checkout:
     checkout = Checkout(tmp_path)
     checkout.add_program("python3", DIARY_PYTHON)
+    for name in ("chromium", "chromedriver"):
+        checkout.add_program(name, "#!/bin/sh\n")  # there is nothing to install
     program = checkout.root / "workflow_rl/executor_async_train_workflow_rl.py"
     program.parent.mkdir()
     program.write_text(SHOWS_ITS_ARGUMENTS)
@@ -302,15 +304,16 @@ class TestChecks:
     def test_all_checks_run_and_pass(self, checkout: Checkout) -> None:
         ended = checkout.run(CHECKS)
         assert ended.returncode == 0
-        tests = ["pytest", "pytest -m benchmarks"]
-        assert checkout.take_diary()[-5:] == [*tests, "ruff check .", "ruff format --check .", "mypy"]
+        tests = ["pytest", "pytest -m benchmarks", "pytest -m browser"]
+        assert checkout.take_diary()[-6:] == [*tests, "ruff check .", "ruff format --check .", "mypy"]
         assert ended.stdout.endswith("all checks passed\n")
 
     @pytest.mark.parametrize(
         ("failing", "names"),
         [
-            ("pytest", ["tests", "benchmarks"]),
-            ("pytest -m", ["benchmarks"]),
+            ("pytest", ["tests", "benchmarks", "pages"]),
+            ("pytest -m", ["benchmarks", "pages"]),
+            ("pytest -m browser", ["pages"]),
             ("ruff check", ["ruff check"]),
             ("ruff format", ["ruff format"]),
             ("mypy", ["mypy"]),

@@ -294,6 +294,51 @@ def evaluate_command(
         raise
 
 
+@main_group.command("replay")
+@click.argument("path", type=click.Path(path_type=Path), metavar="RUN_DIR|POLICY_FILE")
+@click.option("--red-agent", default="B_lineAgent", show_default=True, help="The attacker.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the evaluation episodes.")
+@click.option(
+    "--episode",
+    default=0,
+    show_default=True,
+    help="Number among them: the one that evaluate, with this seed, plays against this attacker.",
+)
+@click.option("--max-steps", default=100, show_default=True, help="Length of the episode.")
+@click.option(
+    "--greedy/--sampled",
+    default=None,
+    help="Take the most probable action, or sample as in training; default: as the policy's run scored it.",
+)
+@click.option("--simulator", help="native or cyborg; default: the one the policy was trained on.")
+@click.option("--rules", help="2.1 or leaderboard; default: those the policy was trained by.")
+@click.option(
+    "--workflow",
+    metavar="ORDER",
+    help="Order that a policy of train --universal is told; default: the best one of its run.",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    default="replay.html",
+    show_default=True,
+    metavar="FILE",
+    help="The page.",
+)
+@click.pass_context
+def replay_command(context: click.Context, /, path: Path, **plan: Any) -> None:
+    r"""Write a page that shows an episode step by step: the attack, and how a policy answers it.
+
+    \b
+    Examples:
+      workflow-rl replay runs/2026-11-23-101500-seed0
+      workflow-rl replay answer/B_lineAgent --red-agent RedMeanderAgent --seed 3 --output attack.html
+    """
+    from workflow_rl.replay import job
+
+    context.exit(job.replay(path, job.ReplayPlan(**plan)))
+
+
 @main_group.command("baselines")
 @click.option("--episodes", default=100, show_default=True, help="Episodes of each (at least 2).")
 @click.option("--seed", default=0, show_default=True, help="Seed of the evaluation episodes.")
