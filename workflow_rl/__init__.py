@@ -4,11 +4,41 @@ Importing the package registers its Gymnasium environments:
 
     workflow_rl/CybORG-v0    CAGE Challenge 2 on the reference simulator (extra `cyborg`)
     workflow_rl/Cage2-v0     the same game on the native simulator
+
+and offers what `python_api` has, loaded when it is first asked for: worker processes import the package too,
+and must not load torch.
 """
 
+import importlib
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
 
 import gymnasium
+
+if TYPE_CHECKING:
+    from workflow_rl.python_api import (
+        Policy,
+        Run,
+        WorkflowRLError,
+        evaluate,
+        load_policy,
+        resume,
+        search,
+        train,
+        train_env,
+    )
+
+__all__ = [
+    "Policy",
+    "Run",
+    "WorkflowRLError",
+    "evaluate",
+    "load_policy",
+    "resume",
+    "search",
+    "train",
+    "train_env",
+]
 
 try:
     __version__ = version("workflow-rl")
@@ -21,3 +51,13 @@ gymnasium.register(
     entry_point="workflow_rl.cage2.env:Cage2Env",
     vector_entry_point="workflow_rl.cage2.vector_env:Cage2VectorEnv",
 )
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module("workflow_rl.python_api"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -267,10 +267,7 @@ def train_environment_command(context: click.Context, /, resume: Path | None, **
     "--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write the scores here too."
 )
 @click.option("--traceback", is_flag=True, help="If the environment raises, print the worker's traceback.")
-@click.pass_context
 def evaluate_command(
-    context: click.Context,
-    /,
     path: Path,
     n_workers: int,
     collector: str,
@@ -282,11 +279,13 @@ def evaluate_command(
 
     A run directory stands for the run's best policy.
     """
+    from rich.console import Console
+
     from workflow_rl import evaluation_job
 
     players = CollectorSettings(collector=collector, n_workers=n_workers, ray_address=ray_address)
     try:
-        context.exit(evaluation_job.evaluate(path, evaluation_job.EvaluationPlan(**plan), players))
+        evaluation_job.evaluate(path, evaluation_job.EvaluationPlan(**plan), players, Console())
     except EpisodeError as error:
         if not traceback:
             raise EpisodeError(f"{error}; --traceback shows where") from error

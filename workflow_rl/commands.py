@@ -24,12 +24,13 @@ from workflow_rl.tracing import make_traced_collector
 from workflow_rl.workflow import Workflow
 
 
-def train(settings: TrainSettings, *, launched: float) -> int:
+def train(settings: TrainSettings, *, launched: float, console: Console | None = None) -> int:
     """Run the main job in a new run directory.
 
     Args:
         settings: of the run.
         launched: when the program started, seconds of the monotonic clock.
+        console: shows what happens; `None` is the terminal.
 
     Returns:
         The exit code: 0, or 130 if it was interrupted.
@@ -39,10 +40,17 @@ def train(settings: TrainSettings, *, launched: float) -> int:
     """
     check_training(settings)
     with new_run(settings) as run:
-        return exit_code(run_training(run, launched))
+        return exit_code(run_training(run, launched, console or Console()))
 
 
-def resume(path: Path, changes: Mapping[str, Any], ignored: Sequence[str], *, launched: float) -> int:
+def resume(
+    path: Path,
+    changes: Mapping[str, Any],
+    ignored: Sequence[str],
+    *,
+    launched: float,
+    console: Console | None = None,
+) -> int:
     """Go on with an interrupted run.
 
     Args:
@@ -50,6 +58,7 @@ def resume(path: Path, changes: Mapping[str, Any], ignored: Sequence[str], *, la
         changes: settings that may differ from the run's own.
         ignored: settings that were given and may not; they are named on stderr.
         launched: as in `train`.
+        console: as in `train`.
 
     Returns:
         As `train`.
@@ -58,7 +67,7 @@ def resume(path: Path, changes: Mapping[str, Any], ignored: Sequence[str], *, la
         WorkflowRLError: one line for the user.
     """
     with resumed_run(TrainSettings, path, changes, ignored) as run:
-        return exit_code(run_training(run, launched))
+        return exit_code(run_training(run, launched, console or Console()))
 
 
 def check_training(settings: TrainSettings) -> None:
@@ -80,12 +89,13 @@ def exit_code(summary: Mapping[str, Any]) -> int:
     return 0 if summary["is_complete"] else EXIT_CODE
 
 
-def run_training(run: OpenRun[TrainSettings], launched: float) -> Mapping[str, Any]:
+def run_training(run: OpenRun[TrainSettings], launched: float, console: Console) -> Mapping[str, Any]:
     """Do the main job, or the rest of it, and print what came of it.
 
     Args:
         run: opened for this process.
         launched: when the program started, seconds of the monotonic clock.
+        console: shows what happens.
 
     Returns:
         The contents of summary.json.
@@ -93,7 +103,6 @@ def run_training(run: OpenRun[TrainSettings], launched: float) -> Mapping[str, A
     Raises:
         WorkflowRLError: one line for the user.
     """
-    console = Console()
     settings, directory = run.settings, run.directory
     environment = cage2_environment(settings.simulator)
     if environment.id == NATIVE and not is_player_cached():

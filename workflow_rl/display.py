@@ -23,7 +23,7 @@ _LEAST_WIDTH = 132
 
 def print_wide(console: Console, table: Table) -> None:
     """Print a table in lines of a width that it can be read at; a narrower terminal breaks them."""
-    Console(width=max(console.width, _LEAST_WIDTH)).print(table)
+    Console(width=max(console.width, _LEAST_WIDTH), quiet=console.quiet).print(table)
 
 
 class RunDisplay:

@@ -41,12 +41,15 @@ POLICY = "policy.safetensors"
 _LINE_INTERVAL_SECONDS = 5.0
 
 
-def train_environment(settings: EnvironmentTrainSettings, *, launched: float) -> int:
+def train_environment(
+    settings: EnvironmentTrainSettings, *, launched: float, console: Console | None = None
+) -> int:
     """Train and score a policy in a new run directory.
 
     Args:
         settings: of the run.
         launched: when the program started, seconds of the monotonic clock.
+        console: shows what happens; `None` is the terminal.
 
     Returns:
         The exit code: 0, or 130 if it was interrupted.
@@ -57,11 +60,16 @@ def train_environment(settings: EnvironmentTrainSettings, *, launched: float) ->
     torch_device(settings.ppo.device)
     shape_of(settings)  # fails before anything is written
     with new_run(settings) as run:
-        return _run(run, launched)
+        return _run(run, launched, console or Console())
 
 
 def resume_environment(
-    path: Path, changes: Mapping[str, Any], ignored: Sequence[str], *, launched: float
+    path: Path,
+    changes: Mapping[str, Any],
+    ignored: Sequence[str],
+    *,
+    launched: float,
+    console: Console | None = None,
 ) -> int:
     """Go on with a run that was stopped.
 
@@ -70,6 +78,7 @@ def resume_environment(
         changes: settings that may differ from the run's own.
         ignored: settings that were given and may not; they are named on stderr.
         launched: as in `train_environment`.
+        console: as in `train_environment`.
 
     Returns:
         As `train_environment`.
@@ -78,11 +87,10 @@ def resume_environment(
         WorkflowRLError: one line for the user.
     """
     with resumed_run(EnvironmentTrainSettings, path, changes, ignored) as run:
-        return _run(run, launched)
+        return _run(run, launched, console or Console())
 
 
-def _run(run: OpenRun[EnvironmentTrainSettings], launched: float) -> int:
-    console = Console()
+def _run(run: OpenRun[EnvironmentTrainSettings], launched: float, console: Console) -> int:
     settings, directory = run.settings, run.directory
     environment = gymnasium_environment(settings.environment)
     with (

@@ -91,16 +91,19 @@ class Evaluation:
     score: Score
 
 
-def evaluate(path: Path, plan: EvaluationPlan, collector: CollectorSettings) -> int:
+def evaluate(
+    path: Path, plan: EvaluationPlan, collector: CollectorSettings, console: Console
+) -> Mapping[str, Any]:
     """Evaluate a policy and print its scores.
 
     Args:
         path: a policy file, or a run directory, whose best (or only) policy is taken and told its best order.
         plan: what is played.
         collector: who plays.
+        console: where to print.
 
     Returns:
-        The exit code, 0.
+        What was played and the scores, JSON values: the contents of `plan.json_file`.
 
     Raises:
         WorkflowRLError: one line for the user.
@@ -108,7 +111,6 @@ def evaluate(path: Path, plan: EvaluationPlan, collector: CollectorSettings) -> 
     stored = read_policy(path, workflow=plan.workflow, simulator=plan.simulator, rules=plan.rules)
     if plan.protocol is not None:
         stored.require_cage2("--protocol")
-    console = Console()
     if plan.protocol is not None:
         scores: dict[str, Any] = _play_protocol(console, stored, plan, collector)
     elif stored.workflow is None or stored.compliance is None:
@@ -119,9 +121,10 @@ def evaluate(path: Path, plan: EvaluationPlan, collector: CollectorSettings) -> 
         cells = _play_attackers(stored, stored.workflow, stored.compliance, plan, collector)
         _print_cells(console, f"{stored.file.name}: {stored.workflow}", stored, plan, cells)
         scores = {"scores": [asdict(cell) for cell in cells]}
+    report = {**_conditions(stored, plan), **scores}
     if plan.json_file is not None:
-        write(plan.json_file, {**_conditions(stored, plan), **scores})
-    return 0
+        write(plan.json_file, report)
+    return report
 
 
 def _is_greedy(stored: StoredPolicy, plan: EvaluationPlan) -> bool:

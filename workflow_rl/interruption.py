@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from types import FrameType, TracebackType
 from typing import Self
 
@@ -11,15 +12,19 @@ EXIT_CODE = 130
 
 
 class Interruption:
-    """While active, SIGINT and SIGTERM set a flag; a second one raises KeyboardInterrupt."""
+    """While active, SIGINT and SIGTERM set a flag; a second one raises KeyboardInterrupt.
+
+    Python gives signals to the main thread alone; a run in another thread is not interrupted by them.
+    """
 
     def __init__(self) -> None:
         self.is_requested = False
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._on_signal)
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._on_signal)
         return self
 
     def __exit__(

@@ -86,16 +86,32 @@ def resumed_run(
         yield OpenRun(settings, directory, load_checkpoint(directory, _warn))
 
 
-def _stored_settings(kind: type[_Settings], directory: RunDirectory) -> dict[str, Any]:
-    stored = directory.read_json(CONFIG)
+def kind_of_run(path: Path) -> type[TrainSettings | EnvironmentTrainSettings | FullSearchSettings]:
+    """Of which command a run is, by the settings in its directory.
+
+    Raises:
+        RunDirectoryError: the directory holds no run, or its settings are damaged or of another version.
+    """
+    stored = RunDirectory(path).read_json(CONFIG)
+    if stored is None:
+        raise RunDirectoryError(f"{path} holds no run: it has no {CONFIG}")
     if not isinstance(stored, dict):
-        raise RunDirectoryError(f"{directory.path / CONFIG} is damaged: it holds no settings")
-    command = next((known.command for known in _COMMANDS if set(stored) <= known.names()), kind.command)
+        raise RunDirectoryError(f"{path / CONFIG} is damaged: it holds no settings")
+    for kind in _COMMANDS:
+        if set(stored) <= kind.names():
+            return kind
+    unknown = min(set(stored) - FullSearchSettings.names())
+    raise RunDirectoryError(f"{path / CONFIG} is of another version: it has an unknown setting {unknown!r}")
+
+
+def _stored_settings(kind: type[_Settings], directory: RunDirectory) -> dict[str, Any]:
+    command = kind_of_run(directory.path).command
     if command != kind.command:
         raise RunDirectoryError(
             f"the run in {directory.path} is one of workflow-rl {command}; "
             f"use workflow-rl {command} --resume {directory.path}"
         )
+    stored: dict[str, Any] = directory.read_json(CONFIG)
     return stored
 
 

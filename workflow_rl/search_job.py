@@ -74,12 +74,13 @@ class AttackerAnswer:
     confirmations: Sequence[Confirmation]
 
 
-def search(settings: FullSearchSettings, *, launched: float) -> int:
+def search(settings: FullSearchSettings, *, launched: float, console: Console | None = None) -> int:
     """Answer in a new directory.
 
     Args:
         settings: of the search.
         launched: when the program started, seconds of the monotonic clock.
+        console: shows what happens; `None` is the terminal.
 
     Returns:
         The exit code: 0, or 130 if it was interrupted.
@@ -93,10 +94,17 @@ def search(settings: FullSearchSettings, *, launched: float) -> int:
         for red_agent in _attackers(settings):
             check_environment(_reference(settings, red_agent))
     with new_run(settings) as run:
-        return _answer(run, launched)
+        return _answer(run, launched, console or Console())
 
 
-def resume(path: Path, changes: Mapping[str, Any], ignored: Sequence[str], *, launched: float) -> int:
+def resume(
+    path: Path,
+    changes: Mapping[str, Any],
+    ignored: Sequence[str],
+    *,
+    launched: float,
+    console: Console | None = None,
+) -> int:
     """Go on with a search that was stopped.
 
     Args:
@@ -104,6 +112,7 @@ def resume(path: Path, changes: Mapping[str, Any], ignored: Sequence[str], *, la
         changes: settings that may differ from its own.
         ignored: settings that were given and may not; they are named on stderr.
         launched: as in `search`.
+        console: as in `search`.
 
     Returns:
         As `search`.
@@ -112,7 +121,7 @@ def resume(path: Path, changes: Mapping[str, Any], ignored: Sequence[str], *, la
         WorkflowRLError: one line for the user.
     """
     with resumed_run(FullSearchSettings, path, changes, ignored) as run:
-        return _answer(run, launched)
+        return _answer(run, launched, console or Console())
 
 
 def _attackers(settings: FullSearchSettings) -> list[str]:
@@ -166,12 +175,11 @@ def _unbound_settings(settings: FullSearchSettings, root: Path, red_agent: str) 
     )
 
 
-def _answer(run: OpenRun[FullSearchSettings], launched: float) -> int:
-    console = Console()
+def _answer(run: OpenRun[FullSearchSettings], launched: float, console: Console) -> int:
     settings, directory = run.settings, run.directory
     for part in _parts(settings, directory.path):
         console.print(f"-- {part.run.run_dir}", highlight=False, soft_wrap=True)
-        if not _finish(part, launched)["is_complete"]:
+        if not _finish(part, launched, console)["is_complete"]:
             return EXIT_CODE
         launched = time.monotonic()
     answers = [_answer_for(settings, directory.path, red_agent) for red_agent in _attackers(settings)]
@@ -183,18 +191,18 @@ def _answer(run: OpenRun[FullSearchSettings], launched: float) -> int:
     return 0
 
 
-def _finish(part: TrainSettings, launched: float) -> Mapping[str, Any]:
+def _finish(part: TrainSettings, launched: float, console: Console) -> Mapping[str, Any]:
     """Do a training, or the rest of it; returns its summary."""
     path = cast(Path, part.run.run_dir)
     if not (path / CONFIG).exists():
         with new_run(part) as run:
-            return run_training(run, launched)
+            return run_training(run, launched, console)
     summary: dict[str, Any] | None = RunDirectory(path).read_json(SUMMARY)
     if summary is not None and summary["is_complete"]:
         return summary
     neutral = {name: value for name, value in part.to_flat().items() if name in part.neutral_names()}
     with resumed_run(TrainSettings, path, neutral, ()) as run:
-        return run_training(run, launched)
+        return run_training(run, launched, console)
 
 
 def _answer_for(settings: FullSearchSettings, root: Path, red_agent: str) -> AttackerAnswer:
