@@ -117,6 +117,7 @@ LAYERS = {
         "commands",
         "search_job",
         "loaded_policy",
+        "doctor",
         "python_api",
         "cli",
         "executor_async_train_workflow_rl",

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+import click
 import psutil
 import pytest
 from awkward_environments import specification
@@ -710,3 +711,28 @@ def test_a_second_ctrl_c_stops_at_once(start: Callable[..., Started]) -> None:
     assert run.process.returncode == 130
     assert "Traceback" not in err
     assert run.is_alone()
+
+
+def _commands(group: click.Group, name: str) -> Iterator[tuple[str, click.Command]]:
+    for word, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from _commands(command, f"{name} {word}")
+        else:
+            yield f"{name} {word}", command
+
+
+@pytest.mark.parametrize(("name", "command"), list(_commands(cli.main_group, "workflow-rl")))
+def test_every_command_shows_an_example_of_itself(name: str, command: click.Command) -> None:
+    assert f"  {name} " in str(command.help)
+
+
+def test_shells_complete_commands_and_options() -> None:
+    def completed(words: str) -> str:
+        program = "import sys; sys.argv = ['workflow-rl']; from workflow_rl.cli import main; main()"
+        number = str(len(words.split()) - 1)
+        asked = {"_WORKFLOW_RL_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": number}
+        command = [sys.executable, "-c", program]
+        return subprocess.run(command, env={**os.environ, **asked}, capture_output=True, text=True).stdout
+
+    assert "plain,train-env\n" in completed("workflow-rl tr")
+    assert completed("workflow-rl train --n-w") == "plain,--n-workers\n"

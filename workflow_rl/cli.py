@@ -275,9 +275,15 @@ def evaluate_command(
     traceback: bool,
     **plan: Any,
 ) -> None:
-    """Evaluate a policy: of train against every attacker at 30, 50 and 100 steps, of train-env by its return.
+    r"""Evaluate a policy: of train against each attacker at 30, 50 and 100 steps, of train-env by its return.
 
     A run directory stands for the run's best policy.
+
+    \b
+    Examples:
+      workflow-rl evaluate demo-run --episodes 1000
+      workflow-rl evaluate demo-run --protocol cage2 --json scores.json
+      workflow-rl evaluate demo-run/policies/000-workflow-000.safetensors --simulator cyborg
     """
     from rich.console import Console
 
@@ -347,10 +353,48 @@ def replay_command(context: click.Context, /, path: Path, **plan: Any) -> None:
 )
 @click.pass_context
 def baselines_command(context: click.Context, /, **plan: Any) -> None:
-    """Score policies that learnt nothing: sleep, random, and greedy restoring in six hand-made orders."""
+    r"""Score policies that learnt nothing: sleep, random, and greedy restoring in six hand-made orders.
+
+    \b
+    Example:
+      workflow-rl baselines --episodes 1000 --json baselines.json
+    """
     from workflow_rl import baseline_job
 
     context.exit(baseline_job.score_baselines(baseline_job.BaselinePlan(**plan)))
+
+
+@main_group.command("doctor")
+@click.option(
+    "--json",
+    "json_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the findings here too.",
+)
+@click.pass_context
+def doctor_command(context: click.Context, /, json_file: Path | None) -> None:
+    r"""Check what this machine has of what a run needs, and say how many workers to use.
+
+    Exit code 1 if something is missing without which nothing runs.
+
+    \b
+    Examples:
+      workflow-rl doctor
+      workflow-rl doctor --json doctor.json
+    """
+    from rich.console import Console
+
+    from workflow_rl import doctor
+    from workflow_rl.bench.report import check_writable, write
+
+    if json_file is not None:
+        check_writable(json_file)
+    diagnosis = doctor.diagnose()
+    doctor.show(Console(), diagnosis)
+    if json_file is not None:
+        write(json_file, diagnosis.to_json())
+    context.exit(0 if diagnosis.can_run else 1)
 
 
 @main_group.group("bench")
@@ -368,7 +412,12 @@ def bench_group() -> None:
 def bench_simulator_command(
     context: click.Context, json_file: Path | None, seconds: float | None, quick: bool
 ) -> None:
-    """Steps per second of the native simulator and of the reference, on one core."""
+    r"""Steps per second of the native simulator and of the reference, on one core.
+
+    \b
+    Example:
+      workflow-rl bench simulator --quick
+    """
     from workflow_rl.bench import simulator
 
     if seconds is None:

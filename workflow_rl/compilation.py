@@ -36,7 +36,8 @@ def _is_cache_writable() -> bool:
     return True
 
 
-_CACHE = _is_cache_writable()
+IS_CACHE_WRITABLE = _is_cache_writable()
+"""Whether compiled code is kept for the next process."""
 
 
 def compiled(function: _Function) -> _Function:
@@ -47,8 +48,8 @@ def compiled(function: _Function) -> _Function:
     Floating point follows IEEE 754 to the letter (numba's `fastmath` stays off), so results are the same on
     every machine.
     """
-    dispatcher = njit(cache=_CACHE, nogil=True)(function)
-    if _CACHE and isinstance(dispatcher, Dispatcher):
+    dispatcher = njit(cache=IS_CACHE_WRITABLE, nogil=True)(function)
+    if IS_CACHE_WRITABLE and isinstance(dispatcher, Dispatcher):
         cache_file = dispatcher._cache._cache_file  # type: ignore[attr-defined]  # numba's types lack it
         cache_file._source_stamp = _source_digest(function.__module__)
     return cast(_Function, dispatcher)
