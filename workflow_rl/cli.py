@@ -166,7 +166,7 @@ def train_command(context: click.Context, /, resume: Path | None, **values: Any)
       workflow-rl train --n-workers 4 --total-episodes 2000
       workflow-rl train --workflow op_server,enterprise,defender,op_host,user
       workflow-rl train --resume runs/2026-11-23-101500-seed0
-    """  # noqa: D301  (click's mark for lines that are to stay as they are)
+    """
     if resume is None:
         settings = TrainSettings.from_flat(_given(values))
         _prepare_workers(settings.collector, cage2_environment(settings.simulator))
@@ -184,7 +184,7 @@ def train_command(context: click.Context, /, resume: Path | None, **values: Any)
 @_resume_option(FullSearchSettings)
 @click.pass_context
 def search_command(context: click.Context, /, resume: Path | None, **values: Any) -> None:
-    r"""Answer which workflow defends best: against each attacker, beside no workflow, on both simulators.
+    """Answer which workflow defends best: against each attacker, beside no workflow, on both simulators.
 
     \b
     Examples:
@@ -209,7 +209,7 @@ def search_command(context: click.Context, /, resume: Path | None, **values: Any
 @_resume_option(EnvironmentTrainSettings)
 @click.pass_context
 def train_environment_command(context: click.Context, /, resume: Path | None, **values: Any) -> None:
-    r"""Train a policy on one Gymnasium environment, with the same collectors and the same learner.
+    """Train a policy on one Gymnasium environment, with the same collectors and the same learner.
 
     \b
     Examples:
@@ -275,7 +275,7 @@ def evaluate_command(
     traceback: bool,
     **plan: Any,
 ) -> None:
-    r"""Evaluate a policy: of train against each attacker at 30, 50 and 100 steps, of train-env by its return.
+    """Evaluate a policy: of train against each attacker at 30, 50 and 100 steps, of train-env by its return.
 
     A run directory stands for the run's best policy.
 
@@ -332,7 +332,7 @@ def evaluate_command(
 )
 @click.pass_context
 def replay_command(context: click.Context, /, path: Path, **plan: Any) -> None:
-    r"""Write a page that shows an episode step by step: the attack, and how a policy answers it.
+    """Write a page that shows an episode step by step: the attack, and how a policy answers it.
 
     \b
     Examples:
@@ -353,7 +353,7 @@ def replay_command(context: click.Context, /, path: Path, **plan: Any) -> None:
 )
 @click.pass_context
 def baselines_command(context: click.Context, /, **plan: Any) -> None:
-    r"""Score policies that learnt nothing: sleep, random, and greedy restoring in six hand-made orders.
+    """Score policies that learnt nothing: sleep, random, and greedy restoring in six hand-made orders.
 
     \b
     Example:
@@ -374,7 +374,7 @@ def baselines_command(context: click.Context, /, **plan: Any) -> None:
 )
 @click.pass_context
 def doctor_command(context: click.Context, /, json_file: Path | None) -> None:
-    r"""Check what this machine has of what a run needs, and say how many workers to use.
+    """Check what this machine has of what a run needs, and say how many workers to use.
 
     Exit code 1 if something is missing without which nothing runs.
 
@@ -412,7 +412,7 @@ def bench_group() -> None:
 def bench_simulator_command(
     context: click.Context, json_file: Path | None, seconds: float | None, quick: bool
 ) -> None:
-    r"""Steps per second of the native simulator and of the reference, on one core.
+    """Steps per second of the native simulator and of the reference, on one core.
 
     \b
     Example:
@@ -481,7 +481,7 @@ def bench_simulator_command(
 def bench_collectors_command(
     context: click.Context, /, json_file: Path | None, plots: Path | None, **options: Any
 ) -> None:
-    r"""Compare the collectors: by number of workers, and where the speed-up comes from.
+    """Compare the collectors: by number of workers, and where the speed-up comes from.
 
     \b
     Examples:
