@@ -88,6 +88,7 @@ LAYERS = {
         "run_opening",
         "order_training",
         "environment_training",
+        "protocol",
     ),
     "search": (
         "hyperparameters",
@@ -111,7 +112,7 @@ LAYERS = {
         "findings",
         "main_job",
         "environment_job",
-        "protocol",
+        "defender_job",
         "evaluation_job",
         "baseline_job",
         "commands",

@@ -77,7 +77,7 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 # Bad input
 
 BAD_SETTINGS = {
-    "--red-agent=GreenAgent": "one of B_lineAgent, RedMeanderAgent, SleepAgent, mixture, got GreenAgent",
+    "--red-agent=GreenAgent": "SleepAgent, mixture, all-three, got GreenAgent",
     "--simulator=minicage": "one of native, cyborg, got minicage",
     "--rules=3.0": "one of 2.1, leaderboard, got 3.0",
     "--workflow=user,user,op_server,op_host,defender": "'user,user,op_server,op_host,defender': expected",

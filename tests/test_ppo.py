@@ -276,6 +276,36 @@ def test_observations_seen_once_or_row_by_row_teach_the_same() -> None:
         np.testing.assert_allclose(a.detach(), b.detach(), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("is_on_policy", [True, False])
+def test_inputs_that_are_never_set_may_be_left_out(is_on_policy: bool) -> None:
+    """Two orders set ten of the twenty-five bits of the workflow."""
+    policy, rare = new_policy(), dataclasses.replace(FULL_BATCH, epochs=3, minibatch_size=20)
+    batch = play(new_policy(1), spec())
+    whole, told = update(policy, rare, batch, is_on_policy=is_on_policy)
+    quick, told_of_quick = update(
+        policy, dataclasses.replace(rare, drop_unused_inputs=True), batch, is_on_policy=is_on_policy
+    )
+    for name, weights in whole.state_dict().items():
+        torch.testing.assert_close(quick.state_dict()[name], weights, rtol=1e-4, atol=1e-6)
+        assert not torch.equal(weights, policy.state_dict()[name])
+    assert told_of_quick.entropy == pytest.approx(told.entropy, rel=1e-5)
+
+
+def test_annealing_weighs_the_settings() -> None:
+    policy, batch = new_policy(), play(new_policy(), spec())
+    halved = dataclasses.replace(
+        FULL_BATCH,
+        learning_rate=FULL_BATCH.learning_rate / 2,
+        entropy_coefficient=FULL_BATCH.entropy_coefficient / 4,
+    )
+    expected, _ = update(policy, halved, batch)
+    learner = PPO(copy.deepcopy(policy), FULL_BATCH, seed=0)
+    learner.anneal(learning_rate=0.5, entropy=0.25)
+    learner.update(batch, shaped_rewards(batch), is_on_policy=True)
+    assert policy_digest(learner.policy) == policy_digest(expected)
+    assert policy_digest(expected) != policy_digest(update(policy, FULL_BATCH, batch)[0])
+
+
 def test_the_first_gradient_step_on_policy_has_ratio_1() -> None:
     """What workers stored and what torch computes are the same policy, to float32."""
     policy = new_policy()

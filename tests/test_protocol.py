@@ -8,8 +8,8 @@ import pytest
 from workflow_rl.cage2.scenario import RED_AGENTS
 from workflow_rl.collectors import SequentialCollector
 from workflow_rl.environments import NATIVE, with_attacker
-from workflow_rl.episode import EnvironmentSpec
-from workflow_rl.evaluation import HORIZONS
+from workflow_rl.episode import EnvironmentSpec, Episodes
+from workflow_rl.evaluation import HORIZONS, evaluation_tickets
 from workflow_rl.inference import Actor
 from workflow_rl.policy import ActorCritic
 from workflow_rl.protocol import PUBLISHED, Cell, play_protocol, total_of
@@ -22,18 +22,23 @@ WORKFLOW = Workflow.from_index(5)
 
 def play(policy: ActorCritic, *, num_episodes: int) -> list[Cell]:
     with SequentialCollector() as collector:
-        return list(
-            play_protocol(
-                collector,
-                ENVIRONMENT,
-                policy,
+        snapshot = policy.snapshot(0)
+        collector.publish(snapshot)
+
+        def play_cell(environment: EnvironmentSpec, episodes: range) -> Episodes:
+            tickets = evaluation_tickets(
+                environment,
+                snapshot,
                 run_seed=3,
-                num_episodes=num_episodes,
+                episodes=episodes,
+                batch=episodes.start,
                 workflow=WORKFLOW,
                 greedy=True,
-                mask=None,
             )
-        )
+            collector.submit(tickets)
+            return collector.collect(episodes.start)
+
+        return list(play_protocol(play_cell, ENVIRONMENT, num_episodes))
 
 
 def replayed(policy: ActorCritic, cell: Cell) -> list[float]:

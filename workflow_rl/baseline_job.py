@@ -11,7 +11,7 @@ from rich.table import Table
 
 from workflow_rl.baselines import BASELINES, HAND_MADE_ORDERS, WITHOUT_ORDER, play_baseline
 from workflow_rl.bench.report import check_writable, write
-from workflow_rl.cage2.scenario import RED_AGENT_CHOICES
+from workflow_rl.cage2.scenario import OPPONENTS
 from workflow_rl.environments import cage2_environment, describe, with_attacker
 from workflow_rl.episode import EnvironmentSpec, Episodes
 from workflow_rl.evaluation import HORIZONS, Score, check_sample, score
@@ -94,7 +94,7 @@ def score_baselines(plan: BaselinePlan) -> int:
 
 def _scores(environment: EnvironmentSpec, plan: BaselinePlan) -> Iterator[BaselineScore]:
     definition = AlignmentSettings().compliance
-    for red_agent in RED_AGENT_CHOICES:
+    for red_agent in OPPONENTS:
         attacked = with_attacker(environment, red_agent, max(HORIZONS))
         for baseline in BASELINES:
             episodes: Episodes | None = None

@@ -32,20 +32,22 @@ from workflow_rl.fork_server import worker_context
 from workflow_rl.interruption import EXIT_CODE
 from workflow_rl.settings import (
     CollectorSettings,
+    DefenderTrainSettings,
     EnvironmentTrainSettings,
     FullSearchSettings,
     TrainSettings,
     allowed_values,
     flag,
-    groups,
     value_type,
 )
 
 _LAUNCHED = time.monotonic()
 
+_RunSettings = TrainSettings | EnvironmentTrainSettings | DefenderTrainSettings
+
 
 def _read_config(
-    settings: type[TrainSettings | EnvironmentTrainSettings],
+    settings: type[_RunSettings],
     context: click.Context,
     _: click.Parameter,
     path: Path | None,
@@ -66,7 +68,7 @@ def _read_config(
     return path
 
 
-def _option(group: Any, item: dataclasses.Field[Any]) -> click.Option:
+def _option(group: Any, item: dataclasses.Field[Any], default: Any) -> click.Option:
     kind = value_type(group, item)
     rules = item.metadata
     help_text = rules["help"]
@@ -77,14 +79,16 @@ def _option(group: Any, item: dataclasses.Field[Any]) -> click.Option:
         [item.name, f"{name}/--no-{name[2:]}" if kind is bool else name],
         type=click.Path(path_type=Path) if kind is Path else kind,
         metavar="|".join(rules["choices"]) or None,
-        default=item.default,
-        show_default=item.default is not None,
+        default=default,
+        show_default=default is not None,
         help=help_text,
     )
 
 
 def _with_settings(
-    settings: type[TrainSettings | EnvironmentTrainSettings], *, without: Collection[str] = ()
+    settings: type[_RunSettings],
+    *,
+    without: Collection[str] = (),
 ) -> Callable[[click.Command], click.Command]:
     """Give a command an option for each of its settings but some, and `--config`."""
     config = click.Option(
@@ -97,9 +101,9 @@ def _with_settings(
         "Options on the command line win. A run's config.json is one.",
     )
     options: list[click.Parameter] = [config]
-    for group in groups(settings):
+    for group in settings.defaults().values():
         items = [item for item in dataclasses.fields(group) if item.name not in without]
-        options += [_option(group, item) for item in items]
+        options += [_option(type(group), item, getattr(group, item.name)) for item in items]
 
     def add(command: click.Command) -> click.Command:
         command.params = [*options, *command.params]
@@ -109,7 +113,7 @@ def _with_settings(
 
 
 def _resume_option(
-    settings: type[TrainSettings | EnvironmentTrainSettings],
+    settings: type[_RunSettings],
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     flags = [flag(name) for name in sorted(settings.neutral_names())]
     return click.option(
@@ -127,7 +131,9 @@ def _given(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _changes(
-    settings: type[TrainSettings | EnvironmentTrainSettings], context: click.Context, values: dict[str, Any]
+    settings: type[_RunSettings],
+    context: click.Context,
+    values: dict[str, Any],
 ) -> tuple[dict[str, Any], list[str]]:
     """What the command line asks of a resumed run: settings that may change, names of those that may not."""
     command_line = click.core.ParameterSource.COMMANDLINE
@@ -228,6 +234,32 @@ def train_environment_command(context: click.Context, /, resume: Path | None, **
 
     changes, ignored = _changes(EnvironmentTrainSettings, context, values)
     context.exit(environment_job.resume_environment(resume, changes, ignored, launched=_LAUNCHED))
+
+
+@_with_settings(DefenderTrainSettings)
+@main_group.command("train-defender", context_settings=_HELP_OPTIONS)
+@_resume_option(DefenderTrainSettings)
+@click.pass_context
+def train_defender_command(context: click.Context, /, resume: Path | None, **values: Any) -> None:
+    """Train one defender against all attackers of CAGE Challenge 2, which no workflow binds.
+
+    \b
+    Examples:
+      workflow-rl train-defender --rules 2.1 --run-dir defender-2.1
+      workflow-rl train-defender --rules leaderboard --run-dir defender-leaderboard --seed 1
+      workflow-rl train-defender --resume defender-2.1
+      workflow-rl evaluate defender-2.1 --protocol cage2
+    """
+    if resume is None:
+        settings = DefenderTrainSettings.from_flat(_given(values))
+        _prepare_workers(settings.collector, cage2_environment(settings.simulator))
+        from workflow_rl import defender_job
+
+        context.exit(defender_job.train_defender(settings, launched=_LAUNCHED))
+    from workflow_rl import defender_job
+
+    changes, ignored = _changes(DefenderTrainSettings, context, values)
+    context.exit(defender_job.resume_defender(resume, changes, ignored, launched=_LAUNCHED))
 
 
 @main_group.command("evaluate")

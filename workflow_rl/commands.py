@@ -80,6 +80,10 @@ def check_training(settings: TrainSettings) -> None:
         Workflow.parse(settings.search.workflow)
         if settings.search.universal:
             raise SettingError("--universal trains all orders and --workflow one: take one of the two")
+    if settings.simulator.action_set != "all":
+        raise SettingError(
+            f"--action-set {settings.simulator.action_set} is for policies without a workflow; take all"
+        )
     torch_device(settings.ppo.device)
     check_environment(cage2_environment(settings.simulator))
 

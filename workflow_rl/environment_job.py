@@ -14,10 +14,10 @@ run is interrupted or its episodes cannot be played.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from rich.console import Console
 
@@ -60,7 +60,7 @@ def train_environment(
     torch_device(settings.ppo.device)
     shape_of(settings)  # fails before anything is written
     with new_run(settings) as run:
-        return _run(run, launched, console or Console())
+        return run_training(run, EnvironmentJob, launched, console or Console())
 
 
 def resume_environment(
@@ -87,10 +87,29 @@ def resume_environment(
         WorkflowRLError: one line for the user.
     """
     with resumed_run(EnvironmentTrainSettings, path, changes, ignored) as run:
-        return _run(run, launched, console or Console())
+        return run_training(run, EnvironmentJob, launched, console or Console())
 
 
-def _run(run: OpenRun[EnvironmentTrainSettings], launched: float, console: Console) -> int:
+def run_training(
+    run: OpenRun[EnvironmentTrainSettings],
+    make_job: Callable[..., EnvironmentJob],
+    launched: float,
+    console: Console,
+) -> int:
+    """Do a job, or the rest of it.
+
+    Args:
+        run: opened for this process.
+        make_job: takes what `EnvironmentJob` takes.
+        launched: as in `train_environment`.
+        console: shows what happens.
+
+    Returns:
+        As `train_environment`.
+
+    Raises:
+        WorkflowRLError: one line for the user.
+    """
     settings, directory = run.settings, run.directory
     environment = gymnasium_environment(settings.environment)
     with (
@@ -98,14 +117,14 @@ def _run(run: OpenRun[EnvironmentTrainSettings], launched: float, console: Conso
         make_traced_collector(settings.collector, environment, settings.run.trace) as collector,
         directory.keeping_traceback(),
     ):
-        job = EnvironmentJob(settings, directory, collector, console, interruption, launched, run.checkpoint)
+        job = make_job(settings, directory, collector, console, interruption, launched, run.checkpoint)
         summary = job.run()
     console.print(f"results in {directory.path}", highlight=False, soft_wrap=True)
     return 0 if summary["is_complete"] else EXIT_CODE
 
 
 class EnvironmentJob:
-    """One run.
+    """One run. What a job of another kind does differently is in the methods that it overrides.
 
     Args:
         settings: of the run.
@@ -120,6 +139,8 @@ class EnvironmentJob:
         RunDirectoryError: the checkpoint or the log is of another version, or the log is damaged.
         SettingError: the environment cannot be made, or a space of it is not supported.
     """
+
+    _logs: ClassVar[tuple[str, ...]] = (LEARNING_LOG,)
 
     def __init__(
         self,
@@ -140,8 +161,8 @@ class EnvironmentJob:
         self._record = RunRecord(directory, collector, settings, launched, checkpoint)
         if checkpoint is not None:
             with self._record.version_errors():
-                self._training.restore(checkpoint.state["training"], checkpoint.arrays)
-        self._record.cut_logs(LEARNING_LOG)
+                self._restore(checkpoint)
+        self._record.cut_logs(*self._logs)
 
     def run(self) -> dict[str, Any]:
         """Train until the steps are spent, or stop when interrupted; score and store the policy.
@@ -155,17 +176,16 @@ class EnvironmentJob:
         """
         with self._record.keeping_retries():
             self._train()
-            score = None if self._interruption.is_requested else self._evaluate()
-        self._print(_verdict(self._training.progress.steps, score))
-        self._store_policy(score)
-        summary = self._summary(score)
+            is_complete = not self._interruption.is_requested
+            outcome = self._conclude(is_complete=is_complete)
+        summary = {**self._summary(is_complete=is_complete), **outcome}
         self._directory.write_json(SUMMARY, summary)
         return summary
 
     def _train(self) -> None:
         try:
             for report in self._training.run():
-                self._log_update(report)
+                self._finish_update(report)
                 if self._record.is_checkpoint_due:
                     self._save()
         except (CollectorError, EpisodeError):
@@ -175,9 +195,18 @@ class EnvironmentJob:
 
     def _save(self) -> None:
         """Write a checkpoint; valid between two updates."""
-        self._record.save({"training": self._training.to_state()}, self._training.to_arrays())
+        self._record.save(self._state(), self._training.to_arrays())
 
-    def _log_update(self, report: EnvironmentReport) -> None:
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        """Take over what `_save` wrote."""
+        self._training.restore(checkpoint.state["training"], checkpoint.arrays)
+
+    def _state(self) -> dict[str, Any]:
+        """What a checkpoint holds beside arrays, JSON values."""
+        return {"training": self._training.to_state()}
+
+    def _finish_update(self, report: EnvironmentReport) -> None:
+        """Log an update."""
         self._record.count_round(report)
         self._record.append_row(LEARNING_LOG, {name: getattr(report, name) for name in LEARNING_COLUMNS})
         self._directory.write_scalars(
@@ -193,33 +222,41 @@ class EnvironmentJob:
             self._last_line = time.monotonic()
             self._print(_line(report))
 
+    def _conclude(self, *, is_complete: bool) -> dict[str, Any]:
+        """Score the policy if training is complete, and store it; what summary.json says of it."""
+        score = self._evaluate() if is_complete else None
+        self._print(_verdict(self._training.progress.steps, score))
+        metadata = {**self._origin(), "evaluation": None if score is None else asdict(score)}
+        self._directory.write_bytes(POLICY, policy_to_bytes(self._training.learner.policy, metadata))
+        return {
+            "evaluation_episodes": None if score is None else score.episodes,
+            "evaluation_return": None if score is None else score.mean_return,
+            "evaluation_return_standard_error": None if score is None else score.standard_error,
+            "evaluation_length": None if score is None else score.mean_length,
+            "policy": POLICY,
+        }
+
     def _evaluate(self) -> EnvironmentScore:
         with self._record.evaluating():
             return self._training.evaluate()
 
-    def _store_policy(self, score: EnvironmentScore | None) -> None:
+    def _origin(self) -> dict[str, Any]:
+        """What a policy file says of where its policy comes from, JSON values."""
         environment = self._training.environment
-        metadata = {
+        return {
             "environment": {"id": environment.id, "kwargs": dict(environment.kwargs)},
             "seed": self._settings.run.seed,
-            "evaluation": None if score is None else asdict(score),
         }
-        self._directory.write_bytes(POLICY, policy_to_bytes(self._training.learner.policy, metadata))
 
-    def _summary(self, score: EnvironmentScore | None) -> dict[str, Any]:
+    def _summary(self, *, is_complete: bool) -> dict[str, Any]:
         training = self._training
         return {
             "environment": training.environment.id,
             "updates": training.learner.num_updates,
             "episodes": training.progress.episodes,
             "steps": training.progress.steps,
-            "is_complete": score is not None,
+            "is_complete": is_complete,
             **self._record.summary(),
-            "evaluation_episodes": None if score is None else score.episodes,
-            "evaluation_return": None if score is None else score.mean_return,
-            "evaluation_return_standard_error": None if score is None else score.standard_error,
-            "evaluation_length": None if score is None else score.mean_length,
-            "policy": POLICY,
             "weights_sha256": policy_digest(training.learner.policy),
         }
 

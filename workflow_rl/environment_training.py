@@ -8,8 +8,8 @@ always learnt from: counting steps first come would favour short episodes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 
 from workflow_rl.collectors import Collector
 from workflow_rl.environments import constructor_errors, gymnasium_environment
-from workflow_rl.episode import Episodes, NetworkShape
+from workflow_rl.episode import EnvironmentSpec, Episodes, NetworkShape
 from workflow_rl.evaluation import EnvironmentScore, evaluation_tickets, score_environment
 from workflow_rl.normalization import RewardScaling, RunningMoments
 from workflow_rl.pipeline import Counters, Learnt, Pipeline, Round, arrays_with
 from workflow_rl.policy import ActorCritic
 from workflow_rl.ppo import PPO, UpdateStatistics
 from workflow_rl.rollout import shape_for
-from workflow_rl.seeding import policy_seed
+from workflow_rl.seeding import Stream, policy_seed
 from workflow_rl.settings import EnvironmentTrainSettings
 
 _FIRST_EPISODES = 8
@@ -138,19 +138,41 @@ class EnvironmentTraining:
             EpisodeError: the environment failed.
             CollectorError: workers died more often than is tolerated.
         """
+        episodes = range(self._settings.environment.evaluation_episodes)
+        return score_environment(self.play(self.environment, episodes))
+
+    def play(
+        self,
+        environment: EnvironmentSpec,
+        episodes: Iterable[int],
+        stream: Stream = Stream.EVALUATION_EPISODE,
+    ) -> Episodes:
+        """Play the policy as it is now, taking its most probable actions.
+
+        May be called after any update.
+
+        Args:
+            environment: with the spaces that the policy was made for.
+            episodes: their numbers in the stream.
+            stream: of random numbers, another one than training's.
+
+        Raises:
+            EpisodeError: the environment failed.
+            CollectorError: workers died more often than is tolerated.
+        """
         batch = self._pipeline.counters.batch
         self._pipeline.counters.batch += 1
         tickets = evaluation_tickets(
-            self.environment,
+            environment,
             self._pipeline.begin(),
             run_seed=self._settings.run.seed,
-            episodes=range(self._settings.environment.evaluation_episodes),
+            episodes=episodes,
             batch=batch,
             workflow=None,
             greedy=True,
         )
-        self._collector.submit(tickets)
-        return score_environment(self._collector.collect(batch))
+        self._collector.submit([replace(ticket, stream=stream) for ticket in tickets])
+        return self._collector.collect(batch)
 
     def to_state(self) -> dict[str, Any]:
         """What `restore` needs beside `to_arrays`, JSON values; valid between two updates."""
@@ -190,10 +212,20 @@ class EnvironmentTraining:
         return self.progress.batch_size if is_wanted else 0
 
     def _learn(self, episodes: Episodes, policy_lag: int) -> UpdateStatistics:
+        self._anneal()
         rewards = self._rewards_of(episodes)
         statistics = self.learner.update(episodes, rewards, is_on_policy=policy_lag == 0)
         self._renew_normalization(episodes)
         return statistics
+
+    def _anneal(self) -> None:
+        """Set learning rate and entropy bonus for what of the training is over."""
+        schedule = self._settings.schedule
+        spent = min(1.0, self.progress.steps / self._settings.environment.total_steps)
+        self.learner.anneal(
+            learning_rate=1.0 - spent * (1.0 - schedule.final_learning_rate),
+            entropy=schedule.final_entropy**spent,
+        )
 
     def _rewards_of(self, episodes: Episodes) -> NDArray[np.float32]:
         """What the learner maximises, (N,) float32."""

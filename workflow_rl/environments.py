@@ -20,7 +20,7 @@ NATIVE = "workflow_rl/Cage2-v0"
 POLICY_PRELOAD = "workflow_rl.collectors.preload"
 """Loads the compiled policy, which every worker needs."""
 
-_MEMORIES = ("scan_memory", "decoy_memory")
+_MEMORIES = ("scan_memory", "decoy_memory", "recency_memory")
 _NATIVE_ONLY = ("rules", "observation")
 
 _PRELOAD = {
@@ -35,7 +35,7 @@ def cage2_environment(settings: SimulatorSettings) -> EnvironmentSpec:
     Raises:
         SettingError: the reference simulator does not play what is asked for.
     """
-    game = {name: getattr(settings, name) for name in ("red_agent", "max_steps", *_MEMORIES)}
+    game = {name: getattr(settings, name) for name in ("red_agent", "max_steps", "action_set", *_MEMORIES)}
     native = {name: getattr(settings, name) for name in _NATIVE_ONLY}
     if settings.simulator == "native":
         return EnvironmentSpec.of(NATIVE, {**game, **native})
@@ -107,6 +107,7 @@ def describe(environment: EnvironmentSpec) -> str:
     kwargs = {"rules": "2.1", **dict(environment.kwargs)}
     extras = [f"{kwargs['observation']} observation"] if kwargs.get("observation") == "corrected" else []
     extras += [name.replace("_", " ") for name in _MEMORIES if kwargs.get(name)]
+    extras += [f"{kwargs['action_set']} actions"] if kwargs.get("action_set", "all") != "all" else []
     details = ", ".join([f"rules {kwargs['rules']}", *extras])
     return f"{environment.id} ({details})"
 

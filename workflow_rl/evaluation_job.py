@@ -7,6 +7,7 @@ policy can be told any workflow.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,10 +17,11 @@ from rich.console import Console
 from rich.table import Table
 
 from workflow_rl.bench.report import check_writable, write
-from workflow_rl.cage2.scenario import RED_AGENT_CHOICES
-from workflow_rl.collectors import make_collector
+from workflow_rl.cage2.scenario import OPPONENTS
+from workflow_rl.collectors import Collector, make_collector
 from workflow_rl.display import print_wide
 from workflow_rl.environments import describe, with_attacker
+from workflow_rl.episode import EnvironmentSpec, Episodes
 from workflow_rl.errors import SettingError
 from workflow_rl.evaluation import (
     HORIZONS,
@@ -32,7 +34,14 @@ from workflow_rl.evaluation import (
     score,
     score_environment,
 )
-from workflow_rl.protocol import PROTOCOL_EPISODES, PUBLISHED, Cell, play_protocol, total_of
+from workflow_rl.protocol import (
+    PROTOCOL_EPISODES,
+    PUBLISHED,
+    Cell,
+    PlaysEpisodes,
+    play_protocol,
+    total_of,
+)
 from workflow_rl.settings import CollectorSettings
 from workflow_rl.stored_policy import StoredPolicy, read_policy
 from workflow_rl.workflow import Workflow
@@ -157,7 +166,7 @@ def _play_attackers(
 ) -> list[Evaluation]:
     cells = []
     with make_collector(collector, stored.environment) as players:
-        for batch, red_agent in enumerate(RED_AGENT_CHOICES):
+        for batch, red_agent in enumerate(OPPONENTS):
             snapshot = stored.policy.snapshot(batch)
             tickets = evaluation_tickets(
                 with_attacker(stored.environment, red_agent, max(HORIZONS)),
@@ -177,23 +186,37 @@ def _play_attackers(
     return cells
 
 
+def _player(players: Collector, stored: StoredPolicy, plan: EvaluationPlan) -> PlaysEpisodes:
+    """Lets a collector that has not played before play the policy in any environment that fits it."""
+    snapshot = stored.policy.snapshot(0)
+    players.publish(snapshot)
+    batches = itertools.count()
+
+    def play(environment: EnvironmentSpec, episodes: range) -> Episodes:
+        batch = next(batches)
+        tickets = evaluation_tickets(
+            environment,
+            snapshot,
+            run_seed=plan.seed,
+            episodes=episodes,
+            batch=batch,
+            workflow=stored.workflow,
+            greedy=_is_greedy(stored, plan),
+            mask=stored.mask,
+        )
+        players.submit(tickets)
+        return players.collect(batch)
+
+    return play
+
+
 def _play_protocol(
     console: Console, stored: StoredPolicy, plan: EvaluationPlan, collector: CollectorSettings
 ) -> dict[str, Any]:
     """Play by the challenge's protocol, and print it; returns JSON values."""
     with make_collector(collector, stored.environment) as players:
-        cells = list(
-            play_protocol(
-                players,
-                stored.environment,
-                stored.policy,
-                run_seed=plan.seed,
-                num_episodes=plan.num_episodes,
-                workflow=stored.workflow,
-                greedy=_is_greedy(stored, plan),
-                mask=stored.mask,
-            )
-        )
+        play = _player(players, stored, plan)
+        cells = list(play_protocol(play, stored.environment, plan.num_episodes))
     total, half_width = total_of(cells)
     title = f"{stored.file.name}\n{describe(stored.environment)}, {_how(stored, plan)}"
     console.print(title, highlight=False, soft_wrap=True)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import safetensors
@@ -32,6 +32,9 @@ _LOGIT_OF_FORBIDDEN = torch.finfo(torch.float32).min
 policy gradient algorithms"). Minus infinity would too, but its share of the entropy is no number."""
 
 _METADATA_KEY = "workflow_rl"
+
+_CRITIC = "critic."
+"""What the names of the critic's tensors begin with."""
 
 _DAMAGE = (
     OSError,
@@ -104,26 +107,39 @@ class ActorCritic(nn.Module):
         if shape.is_gaussian:
             self.log_deviations = nn.Parameter(torch.zeros(shape.num_actions))
 
-    def logits(self, inputs: Tensor) -> Tensor:
-        """The actor's outputs, see `NetworkShape`: inputs (B, O + context) float32 -> (B, A) float32."""
-        result: Tensor = self.actor(self._normalized(inputs))
-        return result
+    def logits(self, inputs: Tensor, columns: Tensor | None = None) -> Tensor:
+        """The actor's outputs, see `NetworkShape`.
+
+        Args:
+            inputs: (B, O + context) float32; or (B, C), if the others are zero.
+            columns: which inputs these are, (C,) int64; not with normalised observations.
+
+        Returns:
+            (B, A) float32.
+        """
+        return self._outputs(self.actor, inputs, columns)
 
     def judge_actions(
-        self, inputs: Tensor, rows: Tensor, actions: Tensor, forbidden: Tensor | None = None
+        self,
+        inputs: Tensor,
+        rows: Tensor,
+        actions: Tensor,
+        forbidden: Tensor | None = None,
+        columns: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """How probable actions are, and how undecided the policy is where they were chosen.
 
         Args:
-            inputs: (D, O + context) float32.
+            inputs: (D, O + context) or (D, C) float32, see `logits`.
             rows: the input of each step, (N,) int64.
             actions: (N,) or (N, branches) int64, or (N, A) float32, by the kind of action.
             forbidden: actions that could not be chosen, (D, A) bool; never for decimal numbers.
+            columns: see `logits`.
 
         Returns:
             Log-probabilities (or densities) of the actions and entropies, in nats, each (N,) float32.
         """
-        outputs = self.logits(inputs)
+        outputs = self.logits(inputs, columns)
         if forbidden is not None:
             outputs = outputs.masked_fill(forbidden, _LOGIT_OF_FORBIDDEN)
         if self.shape.is_gaussian:
@@ -132,10 +148,18 @@ class ActorCritic(nn.Module):
             return judge_numbers(outputs, self.shape.branches, rows, actions)
         return judge_choice(outputs, rows, actions)
 
-    def values(self, inputs: Tensor) -> Tensor:
-        """Expected scaled return: inputs (B, O + context) float32 -> (B,) float32."""
-        result: Tensor = self.critic(self._normalized(inputs))
-        return result.squeeze(-1)
+    def values(self, inputs: Tensor, columns: Tensor | None = None) -> Tensor:
+        """Expected scaled return, (B,) float32; arguments as of `logits`."""
+        return self._outputs(self.critic, inputs, columns).squeeze(-1)
+
+    def _outputs(self, network: nn.Sequential, inputs: Tensor, columns: Tensor | None) -> Tensor:
+        result: Tensor
+        if columns is None:
+            result = network(self._normalized(inputs))
+        else:
+            first = cast(nn.Linear, network[0])
+            result = network[1:](nn.functional.linear(inputs, first.weight[:, columns], first.bias))
+        return result
 
     def set_normalization(self, mean: NDArray[np.float64], deviation: NDArray[np.float64]) -> None:
         """From now on subtract the mean (O,) of an observation and divide by its deviation (O,)."""
@@ -188,15 +212,20 @@ def policy_digest(policy: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def policy_to_bytes(policy: ActorCritic, metadata: Mapping[str, Any]) -> bytes:
+def policy_to_bytes(policy: ActorCritic, metadata: Mapping[str, Any], *, has_critic: bool = True) -> bytes:
     """A policy as a safetensors file.
 
     Args:
         policy: what to store.
         metadata: JSON values that say what the policy is for; read back by `load_policy`.
+        has_critic: whether to store the critic too, which is for training only.
     """
     header = {**metadata, "shape": asdict(policy.shape)}
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in policy.state_dict().items()}
+    tensors = {
+        name: tensor.detach().cpu().contiguous()
+        for name, tensor in policy.state_dict().items()
+        if has_critic or not name.startswith(_CRITIC)
+    }
     return safetensors.torch.save(tensors, {_METADATA_KEY: json.dumps(header)})
 
 
@@ -204,7 +233,8 @@ def load_policy(path: Path) -> tuple[ActorCritic, dict[str, Any]]:
     """Read a policy file.
 
     Returns:
-        The policy, and the metadata it was stored with.
+        The policy, and the metadata it was stored with. If it was stored without its critic, that knows
+        nothing.
 
     Raises:
         PolicyFileError: the file is missing, damaged, or not one of ours.
@@ -216,10 +246,17 @@ def load_policy(path: Path) -> tuple[ActorCritic, dict[str, Any]]:
         policy = ActorCritic(
             NetworkShape.from_json(header.pop("shape")), normalizes_observations="observation_mean" in tensors
         )
-        policy.load_state_dict(tensors)
+        _load(policy, tensors)
     except FileNotFoundError as error:
         raise PolicyFileError(f"there is no policy file {path}") from error
     except _DAMAGE as error:
         reason = str(error).splitlines()[0]
         raise PolicyFileError(f"{path} is damaged or not a policy of this package ({reason})") from error
     return policy, header
+
+
+def _load(policy: ActorCritic, tensors: Mapping[str, Tensor]) -> None:
+    """Set all weights, or all but the critic's if there are none of it."""
+    has_critic = any(name.startswith(_CRITIC) for name in tensors)
+    untrained = {} if has_critic else {n: t for n, t in policy.state_dict().items() if n.startswith(_CRITIC)}
+    policy.load_state_dict({**untrained, **tensors})

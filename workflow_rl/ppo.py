@@ -64,7 +64,8 @@ class UpdateStatistics:
 class _Samples:
     """Steps as the learner sees them: N steps, D distinct network inputs."""
 
-    inputs: Tensor  # (D, O + context) float32
+    inputs: Tensor  # (D, O + context) float32, or (D, C) with columns
+    columns: Tensor | None  # (C,) int64, the inputs that are not zero throughout; None for all
     forbidden: Tensor | None  # (D, A) bool, actions ruled out by masks; None if there were none
     rows: Tensor  # (N,) int64, each step's input
     actions: Tensor  # (N,) int64; see `ActorCritic.judge_actions` for other kinds of action
@@ -78,6 +79,7 @@ class _Samples:
         needed, rows = torch.unique(self.rows[steps], return_inverse=True)
         return _Samples(
             self.inputs[needed],
+            self.columns,
             None if self.forbidden is None else self.forbidden[needed],
             rows,
             self.actions[steps],
@@ -119,12 +121,22 @@ class PPO:
         self.policy = policy.to(self.device)
         self.settings = settings
         self.num_updates = 0
+        self._entropy_coefficient = settings.entropy_coefficient
         self._seed = seed
         self._stream_index = stream_index
         self._optimizer = torch.optim.Adam(
             policy.parameters(), settings.learning_rate, eps=_ADAM_EPSILON, fused=True
         )
         torch.set_num_threads(settings.learner_threads)
+
+    def anneal(self, *, learning_rate: float, entropy: float) -> None:
+        """Weigh the updates to come: learning rate and entropy bonus, as shares of what the settings say.
+
+        The state does not hold them: whoever restores a learner says it anew.
+        """
+        for group in self._optimizer.param_groups:
+            group["lr"] = self.settings.learning_rate * learning_rate
+        self._entropy_coefficient = self.settings.entropy_coefficient * entropy
 
     def update(
         self, batch: Episodes, rewards: NDArray[np.float32], *, is_on_policy: bool
@@ -191,9 +203,12 @@ class PPO:
     ) -> tuple[_Samples, Tensor, float]:
         settings = self.settings
         distinct = distinct_inputs(batch, self.policy.shape.num_actions)
+        columns = self._used_columns(distinct.inputs)
         inputs = self._tensor(distinct.inputs)
+        if columns is not None:
+            inputs = inputs[:, columns].contiguous()
         forbidden = None if distinct.forbidden is None else self._tensor(distinct.forbidden)
-        values = self.policy.values(inputs).cpu().numpy()[distinct.rows]
+        values = self.policy.values(inputs, columns).cpu().numpy()[distinct.rows]
         has_future = np.logical_not(batch.terminated) & (settings.horizon == "truncation")
         advantages = generalized_advantages(
             rewards * np.float32(settings.reward_scale),
@@ -214,10 +229,11 @@ class PPO:
         if is_on_policy or settings.objective == "coupled":
             proximal = behaviour
         else:
-            proximal, _ = self.policy.judge_actions(inputs, rows, actions, forbidden)
+            proximal, _ = self.policy.judge_actions(inputs, rows, actions, forbidden, columns)
         weights = torch.exp(proximal - behaviour)
         samples = _Samples(
             inputs,
+            columns,
             forbidden,
             rows,
             actions,
@@ -227,6 +243,15 @@ class PPO:
             weights.clamp(max=settings.importance_weight_cap),
         )
         return samples, weights, _explained_variance(values[is_step], returns)
+
+    def _used_columns(self, inputs: NDArray[np.float32]) -> Tensor | None:
+        """The inputs that are not zero throughout a batch, (C,) int64; `None` if all are to be computed with.
+
+        Half of the memories' bits are never set in a batch. Leaving them out changes sums in their last bits.
+        """
+        if not self.settings.drop_unused_inputs or self.policy.normalizes_observations:
+            return None
+        return self._tensor(np.flatnonzero(inputs.any(axis=0)))
 
     def _tensor(self, array: NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(array).to(self.device)
@@ -244,7 +269,7 @@ class PPO:
         """One step of Adam; returns the statistics of `UpdateStatistics` that belong to it, (6,) float32."""
         settings = self.settings
         log_probs, entropies = self.policy.judge_actions(
-            samples.inputs, samples.rows, samples.actions, samples.forbidden
+            samples.inputs, samples.rows, samples.actions, samples.forbidden, samples.columns
         )
         entropy = entropies.mean()
         log_ratio = log_probs - samples.proximal_log_probs
@@ -252,9 +277,9 @@ class PPO:
         clipped = ratio.clamp(1 - settings.clip_range, 1 + settings.clip_range)
         gain = torch.min(ratio * samples.advantages, clipped * samples.advantages)
         policy_loss = -(samples.weights * gain).mean()
-        values = self.policy.values(samples.inputs).index_select(0, samples.rows)
+        values = self.policy.values(samples.inputs, samples.columns).index_select(0, samples.rows)
         value_loss = nn.functional.huber_loss(values, samples.returns)
-        loss = policy_loss + settings.value_coefficient * value_loss - settings.entropy_coefficient * entropy
+        loss = policy_loss + settings.value_coefficient * value_loss - self._entropy_coefficient * entropy
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.policy.parameters(), settings.max_gradient_norm)

@@ -12,20 +12,20 @@ the winner's own weights lose 35 points.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from workflow_rl.cage2.scenario import RED_AGENTS
-from workflow_rl.collectors import Collector
 from workflow_rl.environments import with_attacker
-from workflow_rl.episode import EnvironmentSpec
-from workflow_rl.evaluation import HORIZONS, NORMAL_95, evaluate_policy, evaluation_tickets, score_environment
-from workflow_rl.policy import ActorCritic
+from workflow_rl.episode import EnvironmentSpec, Episodes
+from workflow_rl.evaluation import HORIZONS, NORMAL_95, score_environment
 from workflow_rl.seeding import environment_seed, episode_key
-from workflow_rl.workflow import Workflow
 
 PROTOCOL_EPISODES = 1000
 """Of each cell."""
+
+PlaysEpisodes = Callable[[EnvironmentSpec, range], Episodes]
+"""Plays the episodes of these numbers in an environment, one policy all of them."""
 
 
 @dataclass(frozen=True)
@@ -117,43 +117,21 @@ PUBLISHED = (
 """The leaderboard's first three (cage-challenge-2, README), and its winner's weights run again."""
 
 
-def play_protocol(
-    collector: Collector,
-    environment: EnvironmentSpec,
-    policy: ActorCritic,
-    *,
-    run_seed: int,
-    num_episodes: int,
-    workflow: Workflow | None,
-    greedy: bool,
-    mask: str | None,
-) -> Iterator[Cell]:
+def play_protocol(play: PlaysEpisodes, environment: EnvironmentSpec, num_episodes: int) -> Iterator[Cell]:
     """Play the nine cells.
 
     Args:
-        collector: plays the episodes; it has not played any before.
+        play: plays numbered episodes of an environment.
         environment: CAGE Challenge 2; its attacker and horizon do not matter.
-        policy: who plays.
-        run_seed: of the evaluation episodes.
         num_episodes: of each cell, at least two.
-        workflow: that the policy is told, if it is told any.
-        greedy: take the most probable action instead of sampling.
-        mask: see `Ticket.mask`.
     """
     for number, (red_agent, horizon) in enumerate((r, h) for r in RED_AGENTS for h in HORIZONS):
-        snapshot = policy.snapshot(number)
-        tickets = evaluation_tickets(
+        episodes = play(
             with_attacker(environment, red_agent, horizon),
-            snapshot,
-            run_seed=run_seed,
-            episodes=range(number * num_episodes, (number + 1) * num_episodes),
-            batch=number,
-            workflow=workflow,
-            greedy=greedy,
-            mask=mask,
+            range(number * num_episodes, (number + 1) * num_episodes),
         )
-        result = score_environment(evaluate_policy(collector, snapshot, tickets))
-        keys = [episode_key(ticket.run_seed, ticket.stream, ticket.episode) for ticket in tickets]
+        result = score_environment(episodes)
+        keys = [episode_key(ticket.run_seed, ticket.stream, ticket.episode) for ticket in episodes.tickets]
         yield Cell(
             red_agent=red_agent,
             horizon=horizon,

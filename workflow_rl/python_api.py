@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from rich.console import Console
 
-from workflow_rl import commands, environment_job, evaluation_job, search_job
+from workflow_rl import commands, defender_job, environment_job, evaluation_job, search_job
 from workflow_rl.cores import usable_cores
 from workflow_rl.errors import RunDirectoryError, SettingError, WorkflowRLError
 from workflow_rl.loaded_policy import Policy
@@ -39,6 +39,7 @@ from workflow_rl.run_log import (
 from workflow_rl.run_opening import kind_of_run
 from workflow_rl.settings import (
     CollectorSettings,
+    DefenderTrainSettings,
     EnvironmentTrainSettings,
     FullSearchSettings,
     TrainSettings,
@@ -99,7 +100,7 @@ class Run(os.PathLike[str]):
         Raises:
             RunDirectoryError: it is missing or damaged.
         """
-        is_environment = kind_of_run(self.path) is EnvironmentTrainSettings
+        is_environment = kind_of_run(self.path) in (EnvironmentTrainSettings, DefenderTrainSettings)
         return read_learning_log(self.path) if is_environment else read_training_log(self.path)
 
     def ranking(self) -> tuple[RankingRow, ...]:
@@ -204,6 +205,7 @@ def resume(path: StrPath, *, progress: bool = False, **changes: Any) -> Run:
     commands_of = {
         TrainSettings: commands.resume,
         EnvironmentTrainSettings: environment_job.resume_environment,
+        DefenderTrainSettings: defender_job.resume_defender,
         FullSearchSettings: search_job.resume,
     }
     console = Console(quiet=not progress)

@@ -4,6 +4,7 @@
     training_log.csv     one row per update        (`TrainingRow`)
     search_log.csv       one row per trial of an order (`SearchRow`)
     learning_log.csv     instead of these two on a Gymnasium environment: one row per update (`LearningRow`)
+    validation_log.csv   beside it for a defender: one row per validation (`ValidationRow`)
     ranking.csv          all orders, best first    (`RankingRow`); written whole at the end of a sitting
     tensorboard/         the same figures as TensorBoard events
     learners/*           trainings that may go on (`learner_files`)
@@ -44,6 +45,7 @@ ERROR_LOG = "error.log"
 TRAINING_LOG = "training_log.csv"
 SEARCH_LOG = "search_log.csv"
 LEARNING_LOG = "learning_log.csv"
+VALIDATION_LOG = "validation_log.csv"
 RANKING = "ranking.csv"
 TENSORBOARD = "tensorboard"
 LOCK = "lock"
@@ -183,17 +185,40 @@ class LearningRow:
     policy_lag: int
 
 
+@dataclass(frozen=True)
+class ValidationRow:
+    """One validation of a defender, a row of validation_log.csv.
+
+    Attributes:
+        update: number of updates so far.
+        episodes: learnt from so far.
+        seconds: since the start of the run, start-up and validations included, over all its sittings.
+        total: sum of the mean returns of the challenge's nine cells.
+        total_half_width: half of its 95 % interval.
+        is_best: whether no earlier one was better, so that the policy was kept.
+    """
+
+    update: int
+    episodes: int
+    seconds: float
+    total: float
+    total_half_width: float
+    is_best: bool
+
+
 TRAINING_COLUMNS = tuple(field.name for field in fields(TrainingRow))
 SEARCH_COLUMNS = tuple(field.name for field in fields(SearchRow))
 LEARNING_COLUMNS = tuple(field.name for field in fields(LearningRow))
+VALIDATION_COLUMNS = tuple(field.name for field in fields(ValidationRow))
 RANKING_COLUMNS = tuple(field.name for field in fields(RankingRow))
 
 _COLUMNS: Mapping[str, tuple[str, ...]] = {
     TRAINING_LOG: TRAINING_COLUMNS,
     SEARCH_LOG: SEARCH_COLUMNS,
     LEARNING_LOG: LEARNING_COLUMNS,
+    VALIDATION_LOG: VALIDATION_COLUMNS,
 }
-_Row = TypeVar("_Row", TrainingRow, SearchRow, LearningRow, RankingRow)
+_Row = TypeVar("_Row", TrainingRow, SearchRow, LearningRow, ValidationRow, RankingRow)
 
 
 def default_run_directory(seed: int) -> Path:
@@ -315,7 +340,7 @@ class RunDirectory:
         """Add one row to a log; it has left this process when the call returns.
 
         Args:
-            name: `TRAINING_LOG`, `SEARCH_LOG` or `LEARNING_LOG`.
+            name: `TRAINING_LOG`, `SEARCH_LOG`, `LEARNING_LOG` or `VALIDATION_LOG`.
             row: a value for every column and nothing else; `None` makes an empty cell.
 
         Raises:
@@ -457,6 +482,15 @@ def read_learning_log(run_directory: Path) -> tuple[LearningRow, ...]:
         RunDirectoryError: it is missing or damaged.
     """
     return _read_log(run_directory / LEARNING_LOG, LearningRow)
+
+
+def read_validation_log(run_directory: Path) -> tuple[ValidationRow, ...]:
+    """All whole rows of a run's validation_log.csv, which may still be growing.
+
+    Raises:
+        RunDirectoryError: it is missing or damaged.
+    """
+    return _read_log(run_directory / VALIDATION_LOG, ValidationRow)
 
 
 def read_ranking(run_directory: Path) -> tuple[RankingRow, ...]:

@@ -14,13 +14,20 @@ from workflow_rl.checkpoint import Checkpoint, load_checkpoint
 from workflow_rl.collectors import check_collector
 from workflow_rl.errors import RunDirectoryError
 from workflow_rl.run_log import CONFIG, SUMMARY, RunDirectory, default_run_directory
-from workflow_rl.settings import EnvironmentTrainSettings, FullSearchSettings, TrainSettings
+from workflow_rl.settings import (
+    DefenderTrainSettings,
+    EnvironmentTrainSettings,
+    FullSearchSettings,
+    TrainSettings,
+)
 from workflow_rl.tracing import TraceFile
 
-_COMMANDS = (TrainSettings, EnvironmentTrainSettings, FullSearchSettings)
+_COMMANDS = (TrainSettings, EnvironmentTrainSettings, DefenderTrainSettings, FullSearchSettings)
 """Their settings; those of a search are the ones of train and more, hence last."""
 
-_Settings = TypeVar("_Settings", TrainSettings, EnvironmentTrainSettings, FullSearchSettings)
+_Settings = TypeVar(
+    "_Settings", TrainSettings, EnvironmentTrainSettings, DefenderTrainSettings, FullSearchSettings
+)
 
 
 @dataclass(frozen=True)
@@ -86,7 +93,9 @@ def resumed_run(
         yield OpenRun(settings, directory, load_checkpoint(directory, _warn))
 
 
-def kind_of_run(path: Path) -> type[TrainSettings | EnvironmentTrainSettings | FullSearchSettings]:
+def kind_of_run(
+    path: Path,
+) -> type[TrainSettings | EnvironmentTrainSettings | DefenderTrainSettings | FullSearchSettings]:
     """Of which command a run is, by the settings in its directory.
 
     Raises:
@@ -115,7 +124,7 @@ def _stored_settings(kind: type[_Settings], directory: RunDirectory) -> dict[str
     return stored
 
 
-def _check_trace(settings: TrainSettings | EnvironmentTrainSettings) -> None:
+def _check_trace(settings: TrainSettings | EnvironmentTrainSettings | DefenderTrainSettings) -> None:
     """Refuse a place for the trace before anything else is made."""
     if settings.run.trace is not None:
         TraceFile(settings.run.trace).close()

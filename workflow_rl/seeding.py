@@ -35,6 +35,7 @@ class Stream(IntEnum):
     SEARCH = 4
     WORKFLOW = 5
     RANKING = 6
+    VALIDATION_EPISODE = 7
 
 
 def generator(run_seed: int, stream: Stream, *index: int) -> np.random.Generator:

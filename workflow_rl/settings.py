@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import NoneType
-from typing import Any, ClassVar, Self, get_args, get_type_hints
+from typing import Any, ClassVar, Self, cast, get_args, get_type_hints
 
 from workflow_rl.errors import SettingError
 
@@ -116,8 +116,9 @@ class SimulatorSettings(_Group):
     )
     red_agent: str = _setting(
         "B_lineAgent",
-        "The attacker. mixture: B_lineAgent or RedMeanderAgent, drawn for each episode.",
-        choices=("B_lineAgent", "RedMeanderAgent", "SleepAgent", "mixture"),
+        "The attacker. mixture: B_lineAgent or RedMeanderAgent, drawn for each episode. all-three: the same "
+        "with SleepAgent in one of twenty.",
+        choices=("B_lineAgent", "RedMeanderAgent", "SleepAgent", "mixture", "all-three"),
     )
     rules: str = _setting(
         "2.1",
@@ -133,6 +134,15 @@ class SimulatorSettings(_Group):
     )
     scan_memory: bool = _setting(False, "Add 26 bits: which hosts were seen scanned, and which one last.")
     decoy_memory: bool = _setting(False, "Add 104 bits: which decoys stand on which host.")
+    recency_memory: bool = _setting(
+        False, "Add 156 bits: how long ago each host was seen scanned and exploited, and was restored."
+    )
+    action_set: str = _setting(
+        "all",
+        "all: the challenge's 145 actions. next-decoy: 39, without those that can do nothing, and with one "
+        "for the next decoy of a host; for policies without a workflow.",
+        choices=("all", "next-decoy"),
+    )
     max_steps: int = _setting(100, "Steps of an episode; the simulator itself never ends one.", minimum=1)
 
 
@@ -277,9 +287,26 @@ class PPOSettings(_Group):
         10.0, "Upper bound of the importance weights of the decoupled objective.", minimum=1.0
     )
     hidden_size: int = _setting(64, "Units in each of the two hidden layers of actor and critic.", minimum=1)
+    drop_unused_inputs: bool = _setting(
+        False, "Leave out of an update the inputs that are zero throughout the batch: quicker with memories."
+    )
     device: str = _setting("cpu", "Where the learner computes: cpu, cuda, cuda:1, mps ...")
     learner_threads: int = _setting(
         1, "Threads of the learner; its last bits depend on it, so it does not follow the machine.", minimum=1
+    )
+
+
+@dataclass(frozen=True)
+class ScheduleSettings(_Group):
+    """What of the learner's settings changes in the course of a training."""
+
+    title: ClassVar[str] = "Schedules"
+
+    final_learning_rate: float = _setting(
+        1.0, "Share of --learning-rate that is left at the end, reached in a straight line.", minimum=0.0
+    )
+    final_entropy: float = _setting(
+        1.0, "Share of --entropy-coefficient that is left at the end, reached by equal factors.", minimum=0.0
     )
 
 
@@ -425,8 +452,27 @@ class EnvironmentSettings(_Group):
     )
 
 
+@dataclass(frozen=True)
+class DefenderSettings(_Group):
+    """How long a defender of CAGE Challenge 2 trains, and how its policy is picked."""
+
+    title: ClassVar[str] = "Defender"
+
+    total_episodes: int = _setting(200_000, "Training episodes.", minimum=1)
+    episodes_per_update: int = _setting(1000, "Episodes in the batch of one PPO update.", minimum=1)
+    validation_updates: int = _setting(
+        10,
+        "Updates from one validation to the next. A validation plays the challenge's nine cells; the policy "
+        "with the best sum of means is kept.",
+        minimum=1,
+    )
+    validation_episodes: int = _setting(
+        500, "Episodes of each cell, always the same ones, which no other evaluation plays.", minimum=2
+    )
+
+
 class _AllSettings:
-    """All settings of a command, one field for each group."""
+    """All settings of a command, one field for each group, whose default is that of the command."""
 
     command: ClassVar[str]
 
@@ -435,6 +481,11 @@ class _AllSettings:
         """The groups of settings by field, in the order of the help text."""
         hints = get_type_hints(cls)
         return {item.name: hints[item.name] for item in fields(cls)}  # type: ignore[arg-type]
+
+    @classmethod
+    def defaults(cls) -> dict[str, _Group]:
+        """The groups with the values that the command gives them, by field."""
+        return {item.name: cast(_Group, item.default) for item in fields(cls)}  # type: ignore[arg-type]
 
     @classmethod
     def names(cls) -> set[str]:
@@ -465,14 +516,15 @@ class _AllSettings:
                 f"unknown setting {unknown[0]!r}; workflow-rl {cls.command} --help lists them all"
             )
         built: dict[str, Any] = {
-            name: group(
+            name: dataclasses.replace(
+                default,
                 **{
-                    item.name: _from_json(group, item, values)
-                    for item in fields(group)
+                    item.name: _from_json(type(default), item, values)
+                    for item in fields(default)
                     if item.name in values
-                }
+                },
             )
-            for name, group in cls.groups().items()
+            for name, default in cls.defaults().items()
         }
         return cls(**built)
 
@@ -516,7 +568,36 @@ class EnvironmentTrainSettings(_AllSettings):
 
     environment: EnvironmentSettings = EnvironmentSettings()
     ppo: PPOSettings = PPOSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
     collector: CollectorSettings = CollectorSettings()
+    run: RunSettings = RunSettings()
+    checkpoints: CheckpointSettings = CheckpointSettings()
+
+
+@dataclass(frozen=True)
+class DefenderTrainSettings(_AllSettings):
+    """All settings of training a defender of CAGE Challenge 2 that no workflow binds, by group."""
+
+    command: ClassVar[str] = "train-defender"
+
+    simulator: SimulatorSettings = SimulatorSettings(
+        red_agent="all-three",
+        scan_memory=True,
+        decoy_memory=True,
+        recency_memory=True,
+        action_set="next-decoy",
+    )
+    defender: DefenderSettings = DefenderSettings()
+    ppo: PPOSettings = PPOSettings(
+        learning_rate=1.5e-3,
+        epochs=3,
+        minibatch_size=4000,
+        gae_lambda=0.93,
+        entropy_coefficient=0.05,
+        drop_unused_inputs=True,
+    )
+    schedule: ScheduleSettings = ScheduleSettings(final_learning_rate=0.05, final_entropy=0.03)
+    collector: CollectorSettings = CollectorSettings(n_workers=2)
     run: RunSettings = RunSettings()
     checkpoints: CheckpointSettings = CheckpointSettings()
 

@@ -32,6 +32,8 @@ from workflow_rl.cage2.tables import (
     RED_ACTION_NAMES,
 )
 
+MEMORIES = {"scan_memory": True, "decoy_memory": True, "recency_memory": True}
+
 DECOY_PROCESS_NAMES = {
     "apache2": "DecoyApache",
     "femitter": "DecoyFemitter",
@@ -121,7 +123,7 @@ class Reference:
     """The reference simulator, opened up."""
 
     def __init__(self, red_agent: str) -> None:
-        self.env = CybORGEnv(red_agent, max_steps=10_000, scan_memory=True, decoy_memory=True)
+        self.env = CybORGEnv(red_agent, max_steps=10_000, **MEMORIES)
         self.choices = Choices()
 
     def reset(self, seed: int) -> None:
@@ -232,7 +234,7 @@ class Native:
     """The native simulator, driven by the reference's choices."""
 
     def __init__(self, settings: GameSettings) -> None:
-        settings = replace(settings, scan_memory=True, decoy_memory=True)
+        settings = replace(settings, **MEMORIES)
         self.states = new_states(settings, 1)
         self.bits = np.zeros(settings.num_bits, np.int8)
         self.reset(0)

@@ -91,9 +91,7 @@ def test_action_out_of_range_raises(environments, action):
 
 
 def test_settings_that_are_not_allowed():
-    with pytest.raises(
-        SettingError, match="one of B_lineAgent, RedMeanderAgent, SleepAgent, mixture, got 'RedAgent'"
-    ):
+    with pytest.raises(SettingError, match="RedMeanderAgent, SleepAgent, mixture, all-three, got 'RedAgent'"):
         CybORGEnv("RedAgent")
     with pytest.raises(SettingError, match="max_steps must be at least 1, got 0"):
         CybORGEnv(max_steps=0)

@@ -23,7 +23,8 @@ from workflow_rl.cage2.state import GameSettings, new_states
 digest = hashlib.sha256()
 for red_agent in RED_AGENTS:
     for rules, observation in (("2.1", "official"), ("leaderboard", "corrected")):
-        settings = GameSettings(red_agent, 60, rules, observation, scan_memory=True, decoy_memory=True)
+        memories = {"scan_memory": True, "decoy_memory": True, "recency_memory": True}
+        settings = GameSettings(red_agent, 60, rules, observation, **memories)
         states = new_states(settings, 3)
         reset_all(states, np.arange(3).astype(np.uint64), np.ones(3, np.bool_))
         bits, access = np.zeros((3, settings.num_bits), np.int8), np.zeros((3, 13), np.int8)

@@ -22,6 +22,7 @@ ALL_SETTINGS = [
     {"red_agent": "RedMeanderAgent", "max_steps": 30, "scan_memory": True},
     {"rules": "leaderboard", "observation": "corrected", "decoy_memory": True},
     {"red_agent": "SleepAgent", "max_steps": 2, "scan_memory": True, "decoy_memory": True},
+    {"red_agent": "all-three", "recency_memory": True, "action_set": "next-decoy"},
 ]
 
 
@@ -74,7 +75,8 @@ def test_impossible_actions_are_refused(action):
     [
         (
             {"red_agent": "B_line"},
-            "red_agent must be one of B_lineAgent, RedMeanderAgent, SleepAgent, mixture, got 'B_line'",
+            "red_agent must be one of B_lineAgent, RedMeanderAgent, SleepAgent, mixture, all-three, "
+            "got 'B_line'",
         ),
         ({"rules": "2.0"}, "rules must be one of 2.1, leaderboard, got '2.0'"),
         ({"observation": "true"}, "observation must be one of official, corrected, got 'true'"),
@@ -158,6 +160,24 @@ def test_memories_show_scans_and_decoys_until_restore():
     assert not bits[78:].any()
 
 
+def test_the_memory_of_recency_fades():
+    """Against B_line, whose first scan of a host is its second step and first exploit its third."""
+    env = Cage2Env(recency_memory=True)
+    env.reset(seed=0)
+    seen = []
+    for action in [0, 0, 0, action_index("Restore", "Op_Host1"), *[0] * 17]:
+        bits = env.step(action)[0]
+        seen.append((bits[:52], bits[52:].reshape(3, NUM_HOSTS, 4)))
+    target = int(np.flatnonzero(seen[1][0][0::4])[0])
+    restored = HOST_NAMES.index("Op_Host1")
+    for age in range(1, 18):
+        expected = [int(age <= limit) for limit in (2, 4, 8, 16)]
+        assert seen[3 + age - 1][1][2, restored].tolist() == expected
+    assert seen[1][1][0, target].tolist() == [1, 1, 1, 1]
+    assert seen[3][1][0, target].tolist() == [0, 1, 1, 1]
+    assert not seen[0][1].any()
+
+
 @pytest.mark.parametrize("settings", ALL_SETTINGS)
 @pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
 def test_the_vector_environment_is_many_single_ones(settings, mode):
@@ -170,7 +190,7 @@ def test_the_vector_environment_is_many_single_ones(settings, mode):
     assert vector.metadata["autoreset_mode"] is mode
     np.testing.assert_array_equal(vector.reset(seed=9)[0], single.reset(seed=9)[0])
     for _ in range(230 if settings["max_steps"] == 100 else 70):
-        actions = generator.integers(145, size=num_envs)
+        actions = generator.integers(vector.single_action_space.n, size=num_envs)
         mine, theirs = vector.step(actions), single.step(actions)
         for ours, expected in zip(mine[:4], theirs[:4], strict=True):
             np.testing.assert_array_equal(ours, expected)

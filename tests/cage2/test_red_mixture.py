@@ -9,10 +9,12 @@ import gymnasium
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import stats
 
 from workflow_rl.cage2.cyborg import CybORGEnv
 from workflow_rl.cage2.env import Cage2Env
-from workflow_rl.cage2.scenario import MIXED_RED_AGENTS, NUM_ACTIONS, RED_MIXTURE
+from workflow_rl.cage2.scenario import MIXED_RED_AGENTS, NUM_ACTIONS, RED_AGENTS, RED_MIXTURE
+from workflow_rl.cage2.state import GameSettings, new_states, reset
 from workflow_rl.cage2.vector_env import Cage2VectorEnv
 from workflow_rl.episode import EnvironmentSpec, Episodes, Snapshot, Ticket
 from workflow_rl.rollout import Player, shape_for
@@ -59,6 +61,15 @@ def test_an_episode_is_that_of_the_attacker_drawn_for_it(
         played = {attacker: play(env, seed) for attacker, env in alone.items()}
         assert played["B_lineAgent"] != played["RedMeanderAgent"]
         assert play(mixture, seed) == played[attacker_of(seed)]
+
+
+def test_all_three_come_in_their_shares() -> None:
+    states = new_states(GameSettings("all-three"), 1)
+    counts = np.zeros(len(RED_AGENTS), int)
+    for seed in range(4000):
+        reset(states[0], np.uint64(seed))
+        counts[states[0].red_agent] += 1
+    assert stats.chisquare(counts, 4000 * np.array([0.5, 0.45, 0.05])).pvalue > 1e-4
 
 
 def test_a_vector_environment_mixes_in_every_row() -> None:

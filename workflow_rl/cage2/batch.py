@@ -62,7 +62,7 @@ def step_all(
 
     Args:
         states: (N,) `STATE`, changed in place.
-        actions: (N,) int64, each 0..144, not checked.
+        actions: (N,) int64, each a position in `action_sets.action_names`, not checked.
         autoreset: an `Autoreset`. With NEXT_STEP an environment at its horizon ignores its action and is
             reset, with reward 0; with SAME_STEP it is reset right after the step that reached the horizon.
             Either way the new episode's seed follows from that of the last one (`generator.next_seed`).

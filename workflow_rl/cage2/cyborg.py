@@ -29,20 +29,19 @@ from gymnasium import spaces
 from gymnasium.error import InvalidAction, ResetNeeded
 from numpy.typing import NDArray
 
+from workflow_rl.cage2.action_sets import action_names
 from workflow_rl.cage2.blue_memory import BlueMemory
 from workflow_rl.cage2.cyborg_scenario import cyborg_scenario
 from workflow_rl.cage2.scenario import (
     ACTION_NAMES,
     HOST_ACTIONS,
     HOST_NAMES,
-    MIXED_RED_AGENTS,
     NO_ACCESS,
-    NUM_ACTIONS,
     NUM_HOSTS,
     NUM_OBSERVATION_BITS,
     PRIVILEGED_ACCESS,
     RED_AGENT_CHOICES,
-    RED_MIXTURE,
+    RED_MIXTURES,
     USER_ACCESS,
 )
 from workflow_rl.errors import MissingExtraError, SettingError
@@ -72,14 +71,16 @@ class CybORGEnv(gymnasium.Env[NDArray[np.int8], np.int64]):
     Observations are the 52 bits of the challenge's own wrapper: for each host in `HOST_NAMES` two bits of
     activity (00 none, 10 scan, 11 exploit) and two of compromise (00 no, 10 unknown, 01 user, 11 privileged);
     then the memories that are asked for (`blue_memory`).
-    Actions are the numbers of `ACTION_NAMES`. A simulator is built once for each attacker, of whom only a
-    mixture has several, and serves every episode.
+    Actions are the numbers of `action_sets.action_names`. A simulator is built once for each attacker, of
+    whom only a mixture has several, and serves every episode.
 
     Args:
         red_agent: the attacker, one of `RED_AGENT_CHOICES`.
         max_steps: length of an episode; the challenge scores 30, 50 and 100.
         scan_memory: add 26 bits: which hosts were seen scanned, and which one last.
         decoy_memory: add 104 bits: which decoys stand on which host.
+        recency_memory: add 156 bits: how long ago hosts were seen scanned and exploited, and were restored.
+        action_set: "all" or "next-decoy" (`action_sets`).
 
     Raises:
         SettingError: the attacker is unknown or the length is not positive.
@@ -96,20 +97,27 @@ class CybORGEnv(gymnasium.Env[NDArray[np.int8], np.int64]):
         *,
         scan_memory: bool = False,
         decoy_memory: bool = False,
+        recency_memory: bool = False,
+        action_set: str = "all",
     ) -> None:
         if red_agent not in RED_AGENT_CHOICES:
             raise SettingError(f"red_agent must be one of {', '.join(RED_AGENT_CHOICES)}, got {red_agent!r}")
         if max_steps < 1:
             raise SettingError(f"max_steps must be at least 1, got {max_steps}")
-        self._memory = BlueMemory(scan_memory=scan_memory, decoy_memory=decoy_memory)
+        self._memory = BlueMemory(
+            scan_memory=scan_memory,
+            decoy_memory=decoy_memory,
+            recency_memory=recency_memory,
+            action_set=action_set,
+        )
         self.observation_space = spaces.MultiBinary(NUM_OBSERVATION_BITS + self._memory.num_bits)
-        self.action_space = spaces.Discrete(NUM_ACTIONS)
+        self.action_space = spaces.Discrete(len(action_names(action_set)))
         self._max_steps = max_steps
         self._generator = _OwnGenerator()
         import_csle_cyborg()
-        attackers = MIXED_RED_AGENTS if red_agent == RED_MIXTURE else (red_agent,)
+        self._attackers = RED_MIXTURES.get(red_agent, (red_agent,))
         with self._generator.in_use():
-            self._simulators = tuple(_build_simulator(attacker) for attacker in attackers)
+            self._simulators = {name: _build_simulator(name) for name in dict.fromkeys(self._attackers)}
         self._actions = _blue_actions()
         self._face(0)
         self._steps_left = 0
@@ -131,7 +139,7 @@ class CybORGEnv(gymnasium.Env[NDArray[np.int8], np.int64]):
         super().reset(seed=seed, options=options)
         episode_seed = int(self.np_random.integers(_NUM_SEEDS)) if seed is None else seed
         self._generator.seed(episode_seed)
-        self._face(attacker_draw(np.uint64(episode_seed & _SEED_MASK), len(self._simulators)))
+        self._face(attacker_draw(np.uint64(episode_seed & _SEED_MASK), len(self._attackers)))
         with self._generator.in_use():
             result = self._simulator.reset("Blue")
         self._steps_left = self._max_steps
@@ -142,7 +150,7 @@ class CybORGEnv(gymnasium.Env[NDArray[np.int8], np.int64]):
         """Let blue act, then green, then red.
 
         Args:
-            action: a position in `ACTION_NAMES`.
+            action: a position in `action_sets.action_names`.
 
         Returns:
             The observation, shape (52 or more,) int8; the reward, at most 0; False; whether the horizon is
@@ -150,16 +158,16 @@ class CybORGEnv(gymnasium.Env[NDArray[np.int8], np.int64]):
 
         Raises:
             ResetNeeded: no episode is running.
-            InvalidAction: the action is none of 0..144.
+            InvalidAction: there is no such action.
         """
         if self._steps_left == 0:
             raise ResetNeeded("no episode is running: call reset before step")
         if not self.action_space.contains(action):
-            raise InvalidAction(f"action must be an integer 0..{NUM_ACTIONS - 1}, got {action!r}")
+            raise InvalidAction(f"action must be an integer 0..{self.action_space.n - 1}, got {action!r}")
+        self._last_action = self._memory.action_meant(int(action))
         with self._generator.in_use():
-            result = self._simulator.step("Blue", self._actions[action])
+            result = self._simulator.step("Blue", self._actions[self._last_action])
         self._steps_left -= 1
-        self._last_action = int(action)
         observation = self._memory.remember(self._last_action, result.observation.astype(np.int8))
         return observation, float(result.reward), False, self._steps_left == 0, {}
 
@@ -201,8 +209,8 @@ class CybORGEnv(gymnasium.Env[NDArray[np.int8], np.int64]):
         return ACTION_NAMES[self._last_action], self._red_action_name()
 
     def _face(self, attacker: int) -> None:
-        """Play in the simulator of one of the attackers."""
-        self._simulator = self._simulators[attacker]
+        """Play in the simulator of the attacker that was drawn."""
+        self._simulator = self._simulators[self._attackers[attacker]]
         self._controller = self._simulator.get_attr("environment_controller")
 
     def _decoys_on(self, host: Any) -> tuple[str, ...]:

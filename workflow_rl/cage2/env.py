@@ -16,10 +16,11 @@ from gymnasium import spaces
 from gymnasium.error import InvalidAction, ResetNeeded
 from numpy.typing import NDArray
 
+from workflow_rl.cage2.action_sets import action_names
 from workflow_rl.cage2.batch import Autoreset, observe_all, red_access_all, reset_all, step_all
 from workflow_rl.cage2.generator import next_seed
 from workflow_rl.cage2.host_set import contains
-from workflow_rl.cage2.scenario import ACTION_NAMES, HOST_NAMES, NUM_ACTIONS, NUM_HOSTS, SUBNETS
+from workflow_rl.cage2.scenario import ACTION_NAMES, HOST_NAMES, NUM_HOSTS, SUBNETS
 from workflow_rl.cage2.state import GameSettings, new_states
 from workflow_rl.cage2.tables import DECOY_NAMES, NO_HOST, RED_ACTION_NAMES, SWEEP
 
@@ -31,7 +32,7 @@ class Cage2Env(gymnasium.Env[NDArray[np.int8], np.int64]):
     """CAGE Challenge 2 on the native simulator, seen by blue.
 
     Observations are 52 bits (`observation`), more with the memories; actions are the numbers of
-    `scenario.ACTION_NAMES`. The game has no end of its own: `terminated` is always False, `truncated` says
+    `action_sets.action_names`. The game has no end of its own: `terminated` is always False, `truncated` says
     that the horizon is reached.
 
     An episode depends on its seed and blue's actions alone, and is the same in `Cage2VectorEnv` and in
@@ -45,6 +46,8 @@ class Cage2Env(gymnasium.Env[NDArray[np.int8], np.int64]):
         observation: "official" or "corrected".
         scan_memory: add 26 bits on which hosts were seen scanned.
         decoy_memory: add 104 bits on which decoys stand.
+        recency_memory: add 156 bits on how long ago hosts were seen scanned and exploited, and were restored.
+        action_set: "all" or "next-decoy" (`action_sets`).
 
     Raises:
         SettingError: a value is not one of those allowed.
@@ -61,10 +64,22 @@ class Cage2Env(gymnasium.Env[NDArray[np.int8], np.int64]):
         observation: str = "official",
         scan_memory: bool = False,
         decoy_memory: bool = False,
+        recency_memory: bool = False,
+        action_set: str = "all",
     ) -> None:
-        self.settings = GameSettings(red_agent, max_steps, rules, observation, scan_memory, decoy_memory)
+        self.settings = GameSettings(
+            red_agent,
+            max_steps,
+            rules,
+            observation,
+            scan_memory,
+            decoy_memory,
+            recency_memory,
+            action_set,
+        )
         self.observation_space = spaces.MultiBinary(self.settings.num_bits)
-        self.action_space = spaces.Discrete(NUM_ACTIONS)
+        self._num_actions = len(action_names(action_set))
+        self.action_space = spaces.Discrete(self._num_actions)
         self._states = new_states(self.settings, 1)
         self._seed: int | None = None
         self._steps_left = 0
@@ -101,7 +116,7 @@ class Cage2Env(gymnasium.Env[NDArray[np.int8], np.int64]):
         """Let blue act, then green, then red.
 
         Args:
-            action: a position in `scenario.ACTION_NAMES`.
+            action: a position in `action_sets.action_names`.
 
         Returns:
             The observation, shape (B,) int8; the reward, at most 0; False; whether the horizon is reached;
@@ -109,11 +124,11 @@ class Cage2Env(gymnasium.Env[NDArray[np.int8], np.int64]):
 
         Raises:
             ResetNeeded: no episode is running.
-            InvalidAction: the action is none of 0..144.
+            InvalidAction: there is no such action.
         """
         if self._steps_left == 0:
             raise ResetNeeded("no episode is running: call reset before step")
-        self._actions[0] = _checked_action(action)
+        self._actions[0] = self._checked(action)
         step_all(
             self._states,
             self._actions,
@@ -166,20 +181,17 @@ class Cage2Env(gymnasium.Env[NDArray[np.int8], np.int64]):
             return None
         kind, target = int(state["red_action"]), int(state["red_target"])
         target_name = SUBNETS[target].name if kind == SWEEP else HOST_NAMES[target]
-        red_action = RED_ACTION_NAMES[kind]
-        return ACTION_NAMES[
-            self._actions[0]
-        ], red_action if target == NO_HOST else f"{red_action} {target_name}"
+        blue_action, red_action = ACTION_NAMES[state["blue_action"]], RED_ACTION_NAMES[kind]
+        return blue_action, red_action if target == NO_HOST else f"{red_action} {target_name}"
+
+    def _checked(self, action: int | np.int64) -> int:
+        try:
+            index = operator.index(action)
+        except TypeError:
+            index = -1
+        if not 0 <= index < self._num_actions:
+            raise InvalidAction(f"action must be an integer 0..{self._num_actions - 1}, got {action!r}")
+        return index
 
 
 _NO_AUTORESET = int(Autoreset.DISABLED)
-
-
-def _checked_action(action: int | np.int64) -> int:
-    try:
-        index = operator.index(action)
-    except TypeError:
-        index = -1
-    if not 0 <= index < NUM_ACTIONS:
-        raise InvalidAction(f"action must be an integer 0..{NUM_ACTIONS - 1}, got {action!r}")
-    return index

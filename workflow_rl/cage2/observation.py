@@ -1,4 +1,4 @@
-"""What blue sees: 52 bits, four a host, and two memories that can be added.
+"""What blue sees: 52 bits, four a host, and three memories that can be added.
 
 Bits 4h and 4h+1 are the activity on host h in this step: 00 none, 10 a scan, 11 an exploit. Bits 4h+2 and
 4h+3 are what blue believes of its compromise, and stay: 00 no, 10 unknown, 01 user, 11 privileged. Belief is
@@ -20,7 +20,16 @@ from workflow_rl.cage2.scenario import (
     PRIVILEGED_ACCESS,
     USER_ACCESS,
 )
-from workflow_rl.cage2.state import NUM_SCAN_MEMORY_BITS, State
+from workflow_rl.cage2.state import (
+    EXPLOIT_SEEN,
+    NUM_DECOY_MEMORY_BITS,
+    NUM_REMEMBERED_EVENTS,
+    NUM_SCAN_MEMORY_BITS,
+    OWN_RESTORE,
+    RECENCIES,
+    SCAN_SEEN,
+    State,
+)
 from workflow_rl.cage2.tables import ACTION_HOST, ACTION_KIND, NO_HOST, NUM_DECOYS, REMOVE, RESTORE
 from workflow_rl.compilation import compiled
 
@@ -48,11 +57,22 @@ def perceive(state: State, action: int, outcome: BlueOutcome, traffic: Traffic) 
     state.activity_host = state.red_target if state.activity != NO_ACTIVITY else NO_HOST
     if state.activity == EXPLOITED:
         state.compromise[state.activity_host] = USER
-    elif state.activity == SCANNED:
-        state.seen_scanned |= only(state.activity_host)
-        state.last_scanned = state.activity_host
     if outcome.found_malware:
         state.compromise[host] = PRIVILEGED
+    remember(state, action)
+
+
+@compiled
+def remember(state: State, action: int) -> None:
+    """Take the step's activity and blue's action, 0..144, into the memories."""
+    if state.activity == SCANNED:
+        state.seen_scanned |= only(state.activity_host)
+        state.last_scanned = state.activity_host
+        state.last_events[SCAN_SEEN, state.activity_host] = state.step
+    elif state.activity == EXPLOITED:
+        state.last_events[EXPLOIT_SEEN, state.activity_host] = state.step
+    if ACTION_KIND[action] == RESTORE:
+        state.last_events[OWN_RESTORE, ACTION_HOST[action]] = state.step
 
 
 @compiled
@@ -99,8 +119,10 @@ def observe(state: State, bits: NDArray[np.int8]) -> None:
         state: a record of `STATE`.
         bits: (`GameSettings.num_bits`,) int8, overwritten. First the 52 bits; then, if asked for, for each
             host whether it was ever seen scanned and whether it was the last one that was; then, if asked
-            for, for each host which of the eight decoys stand there. Both memories hold only what blue saw
-            and did: whether a decoy could be installed depends on blue's own earlier actions alone.
+            for, for each host which of the eight decoys stand there; then, if asked for, for scans, exploits
+            and blue's Restores and each host whether the last one is within each of `RECENCIES`. All memories
+            hold only what blue saw and did: whether a decoy could be installed depends on blue's own earlier
+            actions alone.
     """
     for host in range(NUM_HOSTS):
         activity = state.activity if host == state.activity_host else NO_ACTIVITY
@@ -120,6 +142,9 @@ def write_memories(state: State, bits: NDArray[np.int8]) -> None:
         end = NUM_SCAN_MEMORY_BITS
     if state.has_decoy_memory:
         _write_decoy_memory(state, bits[end:])
+        end += NUM_DECOY_MEMORY_BITS
+    if state.has_recency_memory:
+        _write_recency_memory(state, bits[end:])
 
 
 @compiled
@@ -134,6 +159,17 @@ def _write_decoy_memory(state: State, bits: NDArray[np.int8]) -> None:
     for host in range(NUM_HOSTS):
         for decoy in range(NUM_DECOYS):
             bits[NUM_DECOYS * host + decoy] = contains(state.decoys[host], decoy)
+
+
+@compiled
+def _write_recency_memory(state: State, bits: NDArray[np.int8]) -> None:
+    position = 0
+    for event in range(NUM_REMEMBERED_EVENTS):
+        for host in range(NUM_HOSTS):
+            age = state.step - state.last_events[event, host]
+            for recency in RECENCIES:
+                bits[position] = age <= recency
+                position += 1
 
 
 @compiled

@@ -11,6 +11,7 @@ compares these facts with those files, after csle-cyborg has parsed both.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 
@@ -24,10 +25,22 @@ MIXED_RED_AGENTS = RED_AGENTS[:2]
 """Those that a mixture is of."""
 
 RED_MIXTURE = "mixture"
-"""In the place of an attacker: one of those, drawn for each episode (`seeding.attacker_draw`)."""
+"""In the place of an attacker: one of those, each with the same chance."""
 
-RED_AGENT_CHOICES = (*RED_AGENTS, RED_MIXTURE)
+ALL_RED_AGENTS = "all-three"
+"""In the place of an attacker: one of the three, with the shares .5, .45 and .05."""
+
+RED_MIXTURES: Mapping[str, tuple[str, ...]] = {
+    RED_MIXTURE: MIXED_RED_AGENTS,
+    ALL_RED_AGENTS: 10 * RED_AGENTS[:1] + 9 * RED_AGENTS[1:2] + RED_AGENTS[2:],
+}
+"""What an episode's attacker is drawn from, each entry with the same chance (`seeding.attacker_draw`)."""
+
+RED_AGENT_CHOICES = (*RED_AGENTS, *RED_MIXTURES)
 """What one can train against."""
+
+OPPONENTS = (*RED_AGENTS, RED_MIXTURE)
+"""What a policy that keeps to a workflow is scored against."""
 
 NO_ACCESS, USER_ACCESS, PRIVILEGED_ACCESS = range(3)
 """Red's true hold on a host: no session, one as an ordinary user, one as root or SYSTEM."""

@@ -16,25 +16,40 @@ from numpy.typing import NDArray
 
 from workflow_rl.cage2.host_set import EMPTY, only
 from workflow_rl.cage2.scenario import (
-    MIXED_RED_AGENTS,
     NUM_HOSTS,
     NUM_OBSERVATION_BITS,
     RED_AGENT_CHOICES,
     RED_AGENTS,
-    RED_MIXTURE,
+    RED_MIXTURES,
 )
-from workflow_rl.cage2.tables import FOOTHOLD, NO_HOST, NUM_DECOYS, RED_SLEEP, SUBNET_OF
+from workflow_rl.cage2.tables import (
+    ATTACKERS_DRAWN,
+    FOOTHOLD,
+    NO_HOST,
+    NO_MIXTURE,
+    NUM_ATTACKERS_DRAWN,
+    NUM_DECOYS,
+    RED_SLEEP,
+    SUBNET_OF,
+)
 from workflow_rl.compilation import compiled
 from workflow_rl.errors import SettingError
 from workflow_rl.seeding import attacker_draw, mix64
 
 RULE_SETS = ("2.1", "leaderboard")
 OBSERVATIONS = ("official", "corrected")
+ACTION_SETS = ("all", "next-decoy")
 
-_NUM_MIXED = len(MIXED_RED_AGENTS)
+SCAN_SEEN, EXPLOIT_SEEN, OWN_RESTORE = range(3)
+"""What the memory of recency tells of each host."""
+NUM_REMEMBERED_EVENTS = 3
+RECENCIES = (2, 4, 8, 16)
+"""Steps: the memory of recency has a bit for each, whether the last event is at most so long ago."""
+_LONG_AGO = -RECENCIES[-1] - 1
 
 NUM_SCAN_MEMORY_BITS = 2 * NUM_HOSTS
 NUM_DECOY_MEMORY_BITS = NUM_DECOYS * NUM_HOSTS
+NUM_RECENCY_MEMORY_BITS = NUM_REMEMBERED_EVENTS * NUM_HOSTS * len(RECENCIES)
 
 
 def _require(name: str, value: object, allowed: tuple[str, ...]) -> None:
@@ -56,6 +71,9 @@ class GameSettings:
         observation: "official", the challenge's wrapper; or "corrected", as the challenge's winner used it.
         scan_memory: add 26 bits: per host whether it was ever seen scanned, and whether it was the last one.
         decoy_memory: add 104 bits: the decoys that blue has standing, per host in the order of its actions.
+        recency_memory: add 156 bits: per host whether its last scan and its last exploit that blue saw, and
+            blue's own last Restore, are at most 2, 4, 8 or 16 steps ago.
+        action_set: "all", the challenge's 145 actions; or "next-decoy", 36 (`action_sets`).
 
     Raises:
         SettingError: a value is not one of those allowed.
@@ -67,11 +85,14 @@ class GameSettings:
     observation: str = "official"
     scan_memory: bool = False
     decoy_memory: bool = False
+    recency_memory: bool = False
+    action_set: str = "all"
 
     def __post_init__(self) -> None:
         _require("red_agent", self.red_agent, RED_AGENT_CHOICES)
         _require("rules", self.rules, RULE_SETS)
         _require("observation", self.observation, OBSERVATIONS)
+        _require("action_set", self.action_set, ACTION_SETS)
         if self.max_steps < 1:
             raise SettingError(f"max_steps must be at least 1, got {self.max_steps}")
 
@@ -80,7 +101,8 @@ class GameSettings:
         """Length of the observation: 52 bits and the memories asked for."""
         scans = NUM_SCAN_MEMORY_BITS if self.scan_memory else 0
         decoys = NUM_DECOY_MEMORY_BITS if self.decoy_memory else 0
-        return NUM_OBSERVATION_BITS + scans + decoys
+        recencies = NUM_RECENCY_MEMORY_BITS if self.recency_memory else 0
+        return NUM_OBSERVATION_BITS + scans + decoys + recencies
 
 
 _PER_HOST = (np.int16, (NUM_HOSTS,))
@@ -91,11 +113,13 @@ STATE = np.dtype(
         np.dtype(
             [
                 # settings
-                ("has_mixed_attackers", np.bool_),
+                ("mixture", np.int8),  # number of the mixture that attackers are drawn from, or NO_MIXTURE
                 ("is_leaderboard", np.bool_),
                 ("is_corrected", np.bool_),
                 ("has_scan_memory", np.bool_),
                 ("has_decoy_memory", np.bool_),
+                ("has_recency_memory", np.bool_),
+                ("has_next_decoy_actions", np.bool_),
                 ("max_steps", np.int32),
                 # the episode
                 ("red_agent", np.int8),  # who attacks; a setting too unless attackers are mixed
@@ -116,7 +140,8 @@ STATE = np.dtype(
                 ("known_hosts", np.int32),  # hosts it can name
                 ("known_subnets", np.int32),  # a set of subnets
                 ("is_service_known", np.bool_),
-                # red's last action
+                # the last actions
+                ("blue_action", np.int16),
                 ("red_action", np.int8),
                 ("red_target", np.int8),  # a host, or the subnet of a sweep
                 ("red_succeeded", np.bool_),
@@ -135,6 +160,7 @@ STATE = np.dtype(
                 ("compromise", *_PER_HOST),  # what blue believes
                 ("seen_scanned", np.int32),  # hosts that ever showed a scan
                 ("last_scanned", np.int8),  # the last host that did
+                ("last_events", np.int32, (NUM_REMEMBERED_EVENTS, NUM_HOSTS)),  # the steps of the last ones
             ],
             align=True,
         ),
@@ -156,13 +182,15 @@ def new_states(settings: GameSettings, count: int) -> NDArray[np.void]:
         (count,) array of `STATE`.
     """
     states = np.zeros(count, STATE)
-    is_mixture = settings.red_agent == RED_MIXTURE
-    states["has_mixed_attackers"] = is_mixture
-    states["red_agent"] = RED_AGENTS.index(MIXED_RED_AGENTS[0] if is_mixture else settings.red_agent)
+    is_mixture = settings.red_agent in RED_MIXTURES
+    states["mixture"] = list(RED_MIXTURES).index(settings.red_agent) if is_mixture else NO_MIXTURE
+    states["red_agent"] = 0 if is_mixture else RED_AGENTS.index(settings.red_agent)
     states["is_leaderboard"] = settings.rules == "leaderboard"
     states["is_corrected"] = settings.observation == "corrected"
     states["has_scan_memory"] = settings.scan_memory
     states["has_decoy_memory"] = settings.decoy_memory
+    states["has_recency_memory"] = settings.recency_memory
+    states["has_next_decoy_actions"] = settings.action_set == "next-decoy"
     states["max_steps"] = settings.max_steps
     return states
 
@@ -210,8 +238,9 @@ def _start_red_knowledge(state: State) -> None:
 
 @compiled
 def _start_red_agent(state: State) -> None:
-    if state.has_mixed_attackers:
-        state.red_agent = attacker_draw(state.seed, _NUM_MIXED)
+    if state.mixture != NO_MIXTURE:
+        draw = attacker_draw(state.seed, NUM_ATTACKERS_DRAWN[state.mixture])
+        state.red_agent = ATTACKERS_DRAWN[state.mixture, draw]
     state.red_action = RED_SLEEP
     state.red_target = NO_HOST
     state.red_succeeded = False
@@ -231,3 +260,4 @@ def _start_blue_view(state: State) -> None:
     state.compromise[:] = 0
     state.seen_scanned = EMPTY
     state.last_scanned = NO_HOST
+    state.last_events[:] = _LONG_AGO

@@ -21,6 +21,7 @@ from workflow_rl.cage2.scenario import (
     NUM_HOSTS,
     RED,
     RED_AGENTS,
+    RED_MIXTURES,
     SUBNETS,
     Host,
     OperatingSystem,
@@ -212,6 +213,16 @@ ACTION_DECOY = np.array([_decoy(action) for action in range(NUM_ACTIONS)], np.in
 
 B_LINE, MEANDER, SLEEPER = range(len(RED_AGENTS))
 """The attackers, numbered as in `scenario.RED_AGENTS`."""
+
+NO_MIXTURE = -1
+
+ATTACKERS_DRAWN = np.full((len(RED_MIXTURES), max(map(len, RED_MIXTURES.values()))), -1, np.int64)
+"""(mixtures, most entries) int64: the entries of `scenario.RED_MIXTURES`, -1 after the last."""
+for _row, _entries in zip(ATTACKERS_DRAWN, RED_MIXTURES.values(), strict=True):
+    _row[: len(_entries)] = [RED_AGENTS.index(name) for name in _entries]
+
+NUM_ATTACKERS_DRAWN = np.array([len(entries) for entries in RED_MIXTURES.values()], np.int64)
+"""(mixtures,) int64: the number of entries of each."""
 
 RED_SLEEP, SWEEP, SCAN, EXPLOIT, ESCALATE, IMPACT = range(6)
 """Kinds of red actions: rest, find a subnet's addresses, find a host's ports, get in, become root, stop the

@@ -12,10 +12,11 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from workflow_rl.cage2.action_sets import action_names
 from workflow_rl.cage2.batch import Autoreset, observe_all, red_access_all, reset_all, step_all
 from workflow_rl.cage2.env import SEED_MASK
 from workflow_rl.cage2.generator import next_seed
-from workflow_rl.cage2.scenario import NUM_ACTIONS, NUM_HOSTS
+from workflow_rl.cage2.scenario import NUM_HOSTS
 from workflow_rl.cage2.state import GameSettings, new_states
 from workflow_rl.errors import SettingError
 
@@ -43,12 +44,14 @@ class Cage2VectorEnv(VectorEnv[NDArray[np.int8], NDArray[np.int64], NDArray[Any]
         observation: "official" or "corrected".
         scan_memory: add 26 bits on which hosts were seen scanned.
         decoy_memory: add 104 bits on which decoys stand.
+        recency_memory: add 156 bits on how long ago hosts were seen scanned and exploited, and were restored.
+        action_set: "all" or "next-decoy" (`action_sets`).
 
     Raises:
         SettingError: a value is not one of those allowed.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (the arguments of `Cage2Env` and two more)
         self,
         num_envs: int = 1,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
@@ -58,15 +61,27 @@ class Cage2VectorEnv(VectorEnv[NDArray[np.int8], NDArray[np.int64], NDArray[Any]
         observation: str = "official",
         scan_memory: bool = False,
         decoy_memory: bool = False,
+        recency_memory: bool = False,
+        action_set: str = "all",
     ) -> None:
         if num_envs < 1:
             raise SettingError(f"num_envs must be at least 1, got {num_envs}")
-        self.settings = GameSettings(red_agent, max_steps, rules, observation, scan_memory, decoy_memory)
+        self.settings = GameSettings(
+            red_agent,
+            max_steps,
+            rules,
+            observation,
+            scan_memory,
+            decoy_memory,
+            recency_memory,
+            action_set,
+        )
         self.num_envs = num_envs
         self.autoreset_mode = _autoreset_mode(autoreset_mode)
         self.metadata = {"autoreset_mode": self.autoreset_mode}
         self.single_observation_space = spaces.MultiBinary(self.settings.num_bits)
-        self.single_action_space = spaces.Discrete(NUM_ACTIONS)
+        self._num_actions = len(action_names(action_set))
+        self.single_action_space = spaces.Discrete(self._num_actions)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._autoreset = int(_AUTORESETS[self.autoreset_mode])
@@ -108,7 +123,7 @@ class Cage2VectorEnv(VectorEnv[NDArray[np.int8], NDArray[np.int64], NDArray[Any]
         """Play one step in every environment.
 
         Args:
-            actions: (N,) integers, positions in `scenario.ACTION_NAMES`.
+            actions: (N,) integers, positions in `action_sets.action_names`.
 
         Returns:
             Observations (N, B) int8; rewards (N,) float64; terminations (N,) bool, all False; truncations
@@ -116,7 +131,7 @@ class Cage2VectorEnv(VectorEnv[NDArray[np.int8], NDArray[np.int64], NDArray[Any]
 
         Raises:
             ResetNeeded: some environment has not been reset, or is at its horizon and nothing resets it.
-            InvalidAction: the actions are not N integers 0..144.
+            InvalidAction: the actions are not N integers, or there is no such action.
         """
         if not self._is_running.all():
             raise ResetNeeded("some environments have no episode running: call reset before step")
@@ -173,8 +188,10 @@ class Cage2VectorEnv(VectorEnv[NDArray[np.int8], NDArray[np.int64], NDArray[Any]
             raise InvalidAction(
                 f"actions must be {self.num_envs} integers, got {chosen.dtype} {chosen.shape}"
             )
-        if chosen.min() < 0 or chosen.max() >= NUM_ACTIONS:
-            raise InvalidAction(f"actions must be 0..{NUM_ACTIONS - 1}, got {chosen.min()}..{chosen.max()}")
+        if chosen.min() < 0 or chosen.max() >= self._num_actions:
+            raise InvalidAction(
+                f"actions must be 0..{self._num_actions - 1}, got {chosen.min()}..{chosen.max()}"
+            )
         return np.ascontiguousarray(chosen, np.int64)
 
     def _final_info(self, truncations: NDArray[np.bool_], final_bits: NDArray[np.int8]) -> dict[str, Any]:

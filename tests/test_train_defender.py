@@ -1,0 +1,175 @@
+"""Training a defender: what a run leaves, the same after a failure, and validation apart from all else."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from workflow_rl import cli
+from workflow_rl.checkpoint import load_checkpoint
+from workflow_rl.collectors import Collector, ExecutorCollector, SequentialCollector
+from workflow_rl.defender_job import DefenderJob, training_of
+from workflow_rl.environment_training import EnvironmentTraining
+from workflow_rl.episode import Episodes
+from workflow_rl.errors import CollectorError
+from workflow_rl.interruption import Interruption
+from workflow_rl.policy import load_policy
+from workflow_rl.run_log import RunDirectory, read_validation_log
+from workflow_rl.seeding import Stream, environment_seed, episode_key
+from workflow_rl.settings import DefenderTrainSettings, SimulatorSettings
+from workflow_rl.stored_policy import read_policy
+
+SMALL: dict[str, Any] = {
+    "total_episodes": 56,
+    "episodes_per_update": 8,
+    "validation_updates": 3,
+    "validation_episodes": 3,
+    "minibatch_size": 400,
+    "learning_rate": 0.01,
+    "hidden_size": 8,
+}
+"""Eight updates, the last of them at work when the episodes are spent, and three validations."""
+
+
+class FailsAt(SequentialCollector):
+    """The sequential collector, until it loses its workers."""
+
+    def __init__(self, num_collected: int) -> None:
+        super().__init__()
+        self._left = num_collected
+
+    def collect(self, batch: int) -> Episodes:
+        self._left -= 1
+        if self._left < 0:
+            raise CollectorError("lost")
+        return super().collect(batch)
+
+
+def run(path: Path, collector: Collector, *, resumes: bool = False) -> dict[str, Any]:
+    settings = DefenderTrainSettings.from_flat(SMALL)
+    open_directory = RunDirectory.resume if resumes else RunDirectory.create
+    with open_directory(path) as directory, Interruption() as interruption, collector:
+        directory.write_json("config.json", settings.to_flat())
+        checkpoint = load_checkpoint(directory, pytest.fail) if resumes else None
+        job = DefenderJob(
+            settings,
+            training_of(settings),
+            directory,
+            collector,
+            Console(quiet=True),
+            interruption,
+            time.monotonic(),
+            checkpoint,
+        )
+        return job.run()
+
+
+def curve(path: Path) -> list[tuple[int, int, float, float, bool]]:
+    """The validations of a run, without their times."""
+    rows = read_validation_log(path)
+    return [(row.update, row.episodes, row.total, row.total_half_width, row.is_best) for row in rows]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    path = tmp_path_factory.mktemp("runs") / "run"
+    return path, run(path, SequentialCollector())
+
+
+def test_a_run_leaves_the_policy_that_did_best(uninterrupted: tuple[Path, dict[str, Any]]) -> None:
+    path, summary = uninterrupted
+    rows = curve(path)
+    assert [(update, episodes) for update, episodes, *_ in rows] == [(3, 24), (6, 48), (8, 64)]
+    best = max(rows, key=lambda row: row[2])
+    assert [row[0] for row in rows if row[4]][-1] == best[0]
+    assert (summary["best_update"], summary["validation_total"]) == (best[0], best[2])
+    policy, metadata = load_policy(path / summary["policy"])
+    assert metadata["validation"]["total"] == best[2]
+    assert metadata["recipe"]["rules"] == "2.1"
+    assert not {"run_dir", "n_workers"} & set(metadata["recipe"])
+    assert policy.shape.num_actions == 39
+    stored = read_policy(path)
+    assert stored.is_greedy
+    assert dict(stored.environment.kwargs)["action_set"] == "next-decoy"
+
+
+def test_times_grow(uninterrupted: tuple[Path, dict[str, Any]]) -> None:
+    seconds = [row.seconds for row in read_validation_log(uninterrupted[0])]
+    assert seconds == sorted(seconds)
+    assert seconds[0] > 0
+
+
+@pytest.mark.parametrize("num_collected", [1, 14, 24], ids=["update", "validation", "later update"])
+def test_a_run_that_fails_and_goes_on_is_the_same(
+    num_collected: int, uninterrupted: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    path, expected = uninterrupted
+    with pytest.raises(CollectorError):
+        run(tmp_path / "run", FailsAt(num_collected))
+    summary = run(tmp_path / "run", SequentialCollector(), resumes=True)
+    assert summary["weights_sha256"] == expected["weights_sha256"]
+    assert curve(tmp_path / "run") == curve(path)
+    assert (tmp_path / "run/policy.safetensors").read_bytes() == (path / "policy.safetensors").read_bytes()
+
+
+def test_whoever_plays_leaves_the_same_policy(
+    uninterrupted: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    path, expected = uninterrupted
+    summary = run(tmp_path / "run", ExecutorCollector(2, executor="thread"))
+    assert summary["weights_sha256"] == expected["weights_sha256"]
+    assert (tmp_path / "run/policy.safetensors").read_bytes() == (path / "policy.safetensors").read_bytes()
+
+
+def test_validation_plays_episodes_of_its_own() -> None:
+    keys = {stream: [episode_key(0, stream, e) for e in range(2000)] for stream in Stream}
+    seeds = {stream: {int(environment_seed(key)) for key in keys[stream]} for stream in Stream}
+    for stream in (Stream.TRAINING_EPISODE, Stream.EVALUATION_EPISODE):
+        assert not seeds[stream] & seeds[Stream.VALIDATION_EPISODE]
+
+
+def test_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items()]
+    arguments = ["train-defender", "--rules=leaderboard", f"--run-dir={tmp_path / 'run'}", *options]
+    monkeypatch.setattr("sys.argv", ["workflow-rl", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 0
+    assert "the best so far" in capsys.readouterr().out
+    config = json.loads((tmp_path / "run/config.json").read_text())
+    assert (config["rules"], config["red_agent"], config["seed"]) == ("leaderboard", "all-three", 0)
+    monkeypatch.setattr("sys.argv", ["workflow-rl", "train-env", "--resume", str(tmp_path / "run")])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert "workflow-rl train-defender --resume" in capsys.readouterr().err
+
+
+def test_the_learner_is_annealed_to_the_end() -> None:
+    """Learning rate and entropy of the last update are what the schedule leaves of them."""
+    settings = DefenderTrainSettings.from_flat({**SMALL, "final_learning_rate": 0.1, "final_entropy": 0.01})
+    with SequentialCollector() as collector:
+        training = EnvironmentTraining(training_of(settings), collector)
+        rates = []
+        for _ in training.run():
+            (group,) = training.learner._optimizer.param_groups
+            rates.append(group["lr"])
+    spent = np.array([0, 8, 16, 24, 32, 40, 48, 56]) / 56
+    assert len(rates) == 8
+    np.testing.assert_allclose(rates, 0.01 * (1 - 0.9 * spent))
+
+
+def test_the_recipe_has_defaults_of_its_own() -> None:
+    recipe = DefenderTrainSettings()
+    assert recipe.simulator != SimulatorSettings()
+    assert DefenderTrainSettings.from_flat({}) == recipe
+    assert DefenderTrainSettings.from_flat(recipe.to_flat()) == recipe
+    assert DefenderTrainSettings.from_flat({"rules": "leaderboard"}).simulator.action_set == "next-decoy"
