@@ -89,6 +89,7 @@ LAYERS = {
         "order_training",
         "environment_training",
         "protocol",
+        "robustness",
     ),
     "search": (
         "hyperparameters",
@@ -108,6 +109,7 @@ LAYERS = {
         "bench",
         "bench.*",
         "display",
+        "defenders",
         "stored_policy",
         "findings",
         "main_job",

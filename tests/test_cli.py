@@ -192,7 +192,7 @@ def test_resuming_a_complete_run(program: Program) -> None:
         (["policy", "--seed", "-1"], "--seed must be at least 0 and at most 4294967295, got -1"),
         (["policy", "--n-workers", "0"], "--n-workers must be at least 1, got 0"),
         (["policy", "--collector", "dask"], "got dask"),
-        ([], "Missing argument 'RUN_DIR|POLICY_FILE'"),
+        ([], "Missing argument 'RUN_DIR|POLICY_FILE|NAME'"),
     ],
 )
 def test_bad_input_to_evaluate(program: Program, arguments: list[str], complaint: str) -> None:
@@ -568,7 +568,7 @@ def test_evaluate_scores_a_policy_of_train_env_as_its_run_did(program: Program) 
         (["--simulator=cyborg"], "--simulator is for policies of workflow-rl train"),
         ([f"--workflow={ORDER}"], "--workflow is for policies of workflow-rl train"),
         (["--protocol=cage2"], "--protocol is for policies of workflow-rl train"),
-        (["--protocol=cage4"], "--protocol must be cage2, got cage4"),
+        (["--protocol=cage4"], "--protocol must be one of cage2, robustness, got cage4"),
         (["--json=nowhere/scores.json"], "--json nowhere/scores.json cannot be written: No such file"),
     ],
 )

@@ -245,10 +245,9 @@ def train_defender_command(context: click.Context, /, resume: Path | None, **val
 
     \b
     Examples:
-      workflow-rl train-defender --rules 2.1 --run-dir defender-2.1
-      workflow-rl train-defender --rules leaderboard --run-dir defender-leaderboard --seed 1
-      workflow-rl train-defender --resume defender-2.1
-      workflow-rl evaluate defender-2.1 --protocol cage2
+      workflow-rl train-defender --rules 2.1 --run-dir my-defender
+      workflow-rl train-defender --rules leaderboard --seed 1
+      workflow-rl train-defender --resume my-defender
     """
     if resume is None:
         settings = DefenderTrainSettings.from_flat(_given(values))
@@ -263,12 +262,12 @@ def train_defender_command(context: click.Context, /, resume: Path | None, **val
 
 
 @main_group.command("evaluate")
-@click.argument("path", type=click.Path(path_type=Path), metavar="RUN_DIR|POLICY_FILE")
+@click.argument("path", type=click.Path(path_type=Path), metavar="RUN_DIR|POLICY_FILE|NAME")
 @click.option(
     "--protocol",
-    metavar="cage2",
+    metavar="cage2|robustness",
     help="cage2: as the challenge was scored: nine cells of an attacker and a horizon, their sum, and what "
-    "was published.",
+    "was published. robustness: attackers that take over from each other, observations that get lost.",
 )
 @click.option(
     "--episodes",
@@ -309,10 +308,12 @@ def evaluate_command(
 ) -> None:
     """Evaluate a policy: of train against each attacker at 30, 50 and 100 steps, of train-env by its return.
 
-    A run directory stands for the run's best policy.
+    A run directory stands for the run's best policy, a name for a policy that comes with the package:
+    defender-2.1 or defender-leaderboard.
 
     \b
     Examples:
+      workflow-rl evaluate defender-2.1 --protocol cage2
       workflow-rl evaluate demo-run --episodes 1000
       workflow-rl evaluate demo-run --protocol cage2 --json scores.json
       workflow-rl evaluate demo-run/policies/000-workflow-000.safetensors --simulator cyborg

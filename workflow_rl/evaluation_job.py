@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from workflow_rl.bench.report import check_writable, write
 from workflow_rl.cage2.scenario import OPPONENTS
@@ -42,11 +42,13 @@ from workflow_rl.protocol import (
     play_protocol,
     total_of,
 )
+from workflow_rl.robustness import play_robustness
 from workflow_rl.settings import CollectorSettings
 from workflow_rl.stored_policy import StoredPolicy, read_policy
 from workflow_rl.workflow import Workflow
 
 _EPISODES = 100
+_HALF_INTERVAL = "± half of a 95 % interval"
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,8 @@ class EvaluationPlan:
         simulator: "native" or "cyborg"; `None` is the one it was trained on.
         rules: see `SimulatorSettings.rules`; `None` are those it was trained on.
         workflow: the order that a universal policy is told; `None` is the best one of its run.
-        protocol: "cage2" plays by the challenge's protocol; `None` does not.
+        protocol: "cage2" plays by the challenge's protocol, "robustness" where the policy was not trained
+            (`robustness`); `None` plays neither.
         json_file: where the scores go too.
 
     Raises:
@@ -84,8 +87,8 @@ class EvaluationPlan:
         return self.episodes or (_EPISODES if self.protocol is None else PROTOCOL_EPISODES)
 
     def __post_init__(self) -> None:
-        if self.protocol not in (None, "cage2"):
-            raise SettingError(f"--protocol must be cage2, got {self.protocol}")
+        if self.protocol not in (None, "cage2", "robustness"):
+            raise SettingError(f"--protocol must be one of cage2, robustness, got {self.protocol}")
         check_sample(_EPISODES if self.episodes is None else self.episodes, self.seed)
         if self.json_file is not None:
             check_writable(self.json_file)
@@ -120,8 +123,10 @@ def evaluate(
     stored = read_policy(path, workflow=plan.workflow, simulator=plan.simulator, rules=plan.rules)
     if plan.protocol is not None:
         stored.require_cage2("--protocol")
-    if plan.protocol is not None:
+    if plan.protocol == "cage2":
         scores: dict[str, Any] = _play_protocol(console, stored, plan, collector)
+    elif plan.protocol == "robustness":
+        scores = _play_robustness(console, stored, plan, collector)
     elif stored.workflow is None or stored.compliance is None:
         result = _play_environment(stored, plan, collector)
         _print_score(console, stored, plan, result)
@@ -218,10 +223,30 @@ def _play_protocol(
         play = _player(players, stored, plan)
         cells = list(play_protocol(play, stored.environment, plan.num_episodes))
     total, half_width = total_of(cells)
-    title = f"{stored.file.name}\n{describe(stored.environment)}, {_how(stored, plan)}"
-    console.print(title, highlight=False, soft_wrap=True)
+    _print_title(console, stored, plan)
     _print_protocol(console, cells)
     return {"cells": [asdict(cell) for cell in cells], "total": total, "total_half_width_95": half_width}
+
+
+def _play_robustness(
+    console: Console, stored: StoredPolicy, plan: EvaluationPlan, collector: CollectorSettings
+) -> dict[str, Any]:
+    """Play where the policy was not trained, and print it; returns JSON values."""
+    with make_collector(collector, stored.environment) as players:
+        play = _player(players, stored, plan)
+        trials = list(play_robustness(play, stored.environment, plan.num_episodes))
+    _print_title(console, stored, plan)
+    table = Table("attack", Column("return at 100 steps", justify="right"))
+    for trial in trials:
+        table.add_row(str(trial.situation), f"{trial.mean:.2f} ± {NORMAL_95 * trial.standard_error:.2f}")
+    print_wide(console, table)
+    console.print(_HALF_INTERVAL)
+    return {"trials": [asdict(trial) for trial in trials]}
+
+
+def _print_title(console: Console, stored: StoredPolicy, plan: EvaluationPlan) -> None:
+    title = f"{stored.file.name}\n{describe(stored.environment)}, {_how(stored, plan)}"
+    console.print(title, highlight=False, soft_wrap=True)
 
 
 def _conditions(stored: StoredPolicy, plan: EvaluationPlan) -> Mapping[str, Any]:
@@ -299,7 +324,7 @@ def _print_protocol(console: Console, cells: Sequence[Cell]) -> None:
     table.add_section()
     table.add_row("total", f"{total:.2f} ± {half_width:.2f}", *published)
     print_wide(console, table)
-    console.print("± half of a 95 % interval")
+    console.print(_HALF_INTERVAL)
 
 
 def _rate(rate: float | None, standard_error: float | None) -> str:

@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from workflow_rl.defenders import SHIPPED
 from workflow_rl.environments import (
     CYBORG,
     NATIVE,
@@ -66,7 +67,8 @@ def read_policy(
     """Read a policy, and see that it fits what it is to play.
 
     Args:
-        path: a policy file, or a run directory, whose best (or only) policy is taken and told its best order.
+        path: a policy file; a run directory, whose best (or only) policy is taken and told its best order; or
+            the name of a policy that comes with the package (`defenders`).
         workflow: the order that a universal policy is told; `None` is the best one of its run.
         simulator: "native" or "cyborg"; `None` is the one it was trained on.
         rules: see `SimulatorSettings.rules`; `None` are those it was trained on.
@@ -100,6 +102,8 @@ def read_policy(
 
 def _located(path: Path) -> tuple[Path, str | None]:
     """The policy file, and the order that did best with it if its run says so."""
+    if not path.exists():
+        return SHIPPED.get(str(path), path), None
     if not path.is_dir():
         return path, None
     summary = RunDirectory(path).read_json(SUMMARY) or {}

@@ -20,9 +20,9 @@ from workflow_rl.cage2.action_sets import action_names
 from workflow_rl.cage2.batch import Autoreset, observe_all, red_access_all, reset_all, step_all
 from workflow_rl.cage2.generator import next_seed
 from workflow_rl.cage2.host_set import contains
-from workflow_rl.cage2.scenario import ACTION_NAMES, HOST_NAMES, NUM_HOSTS, SUBNETS
+from workflow_rl.cage2.scenario import ACTION_NAMES, HOST_NAMES, NUM_HOSTS, RED_AGENTS, SUBNETS
 from workflow_rl.cage2.state import GameSettings, new_states
-from workflow_rl.cage2.tables import DECOY_NAMES, NO_HOST, RED_ACTION_NAMES, SWEEP
+from workflow_rl.cage2.tables import DECOY_NAMES, NO_HOST, RED_ACTION_NAMES, RED_SLEEP, SWEEP
 
 SEED_MASK = 2**64 - 1
 """Seeds are used modulo 2**64."""
@@ -144,6 +144,16 @@ class Cage2Env(gymnasium.Env[NDArray[np.int8], np.int64]):
     def new_states(self, count: int) -> NDArray[np.void]:
         """States for compiled code that plays under this environment's settings, (count,) `state.STATE`."""
         return new_states(self.settings, count)
+
+    def hand_over(self, red_agent: str) -> None:
+        """Let another attacker, one of `scenario.RED_AGENTS`, go on with the episode from the next step.
+
+        It has the sessions of the one before and knows what that learnt of the network, but begins its own
+        plan from the start.
+        """
+        state = self._states[0]
+        state["red_agent"] = RED_AGENTS.index(red_agent)
+        state["red_action"], state["red_target"], state["red_succeeded"] = RED_SLEEP, NO_HOST, False
 
     def red_access(self) -> NDArray[np.int8]:
         """Red's true hold on each host, hidden from blue.
