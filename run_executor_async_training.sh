@@ -8,6 +8,6 @@
 set -euo pipefail
 
 . "$(dirname "${BASH_SOURCE[0]}")/scripts/environment.sh"
-prepare_environment cyborg
+prepare_environment cyborg report
 
 exec "$environment_python" "$checkout/workflow_rl/executor_async_train_workflow_rl.py" "$@"

@@ -43,7 +43,7 @@ case "$*" in
     rmdir "$DIARY.busy"
     [ "${{PIP_IS:-}}" != killed ] || kill -9 $PPID
     [ "${{PIP_IS:-}}" != failing ] ;;
-"-m pytest"* | "-m ruff"* | "-m mypy"*)
+"-m pytest"* | "-m mkdocs"* | "-m ruff"* | "-m mypy"*)
     note "${{*:2}}"
     [[ "$*" != "-m ${{FAILING:-nothing}}"* ]] || exit 5 ;;
 *)
@@ -206,7 +206,7 @@ class TestChoiceOfPython:
 class TestInstallation:
     def test_the_first_start_installs_and_says_so_in_one_line(self, checkout: Checkout) -> None:
         ended = checkout.run(MAIN_JOB)
-        assert checkout.take_diary() == ["venv", "install setuptools", "install .[cyborg]"]
+        assert checkout.take_diary() == ["venv", "install setuptools", "install .[cyborg,report]"]
         assert len(ended.stderr.splitlines()) == 1
         assert f"installing into {checkout.root}/.venv" in ended.stderr
 
@@ -221,7 +221,11 @@ class TestInstallation:
         checkout.run(MAIN_JOB)
         checkout.take_diary()
         checkout.run(TESTS)
-        assert checkout.take_diary() == ["install setuptools", "install .[cyborg,ray,figures,test]", "pytest"]
+        assert checkout.take_diary() == [
+            "install setuptools",
+            "install .[cyborg,ray,figures,report,docs,test]",
+            "pytest",
+        ]
         checkout.run(MAIN_JOB)
         assert checkout.take_diary() == []
 
@@ -232,14 +236,14 @@ class TestInstallation:
         with (checkout.root / name).open("a") as file:
             file.write("# one line more\n")
         checkout.run(MAIN_JOB)
-        assert checkout.take_diary() == ["install setuptools", "install .[cyborg]"]
+        assert checkout.take_diary() == ["install setuptools", "install .[cyborg,report]"]
 
     def test_a_moved_checkout_installs_anew(self, checkout: Checkout) -> None:
         checkout.run(MAIN_JOB)
         checkout.take_diary()
         checkout.root = checkout.root.rename(checkout.root.with_name("moved"))
         checkout.run(MAIN_JOB)
-        assert "install .[cyborg]" in checkout.take_diary()
+        assert "install .[cyborg,report]" in checkout.take_diary()
 
     def test_a_failed_installation_ends_the_start_and_is_repeated(self, checkout: Checkout) -> None:
         ended = checkout.run(MAIN_JOB, PIP_IS="failing")
@@ -248,20 +252,20 @@ class TestInstallation:
         assert "the installation failed" in ended.stderr
         checkout.take_diary()
         assert checkout.run(MAIN_JOB).returncode == 0
-        assert checkout.take_diary() == ["install setuptools", "install .[cyborg]"]
+        assert checkout.take_diary() == ["install setuptools", "install .[cyborg,report]"]
 
     def test_a_killed_installation_is_repeated(self, checkout: Checkout) -> None:
         checkout.run(MAIN_JOB)
         checkout.run(TESTS, PIP_IS="killed")
         checkout.take_diary()
         assert checkout.run(MAIN_JOB).returncode == 0
-        assert checkout.take_diary() == ["install setuptools", "install .[cyborg]"]
+        assert checkout.take_diary() == ["install setuptools", "install .[cyborg,report]"]
 
     def test_two_starts_at_once_install_once_and_both_go_on(self, checkout: Checkout) -> None:
         starts = [checkout.start(MAIN_JOB, PIP_SECONDS="0.5") for _ in range(2)]
         errors = [start.communicate(timeout=60)[1] for start in starts]
         assert [start.returncode for start in starts] == [0, 0]
-        assert checkout.take_diary() == ["venv", "install setuptools", "install .[cyborg]"]
+        assert checkout.take_diary() == ["venv", "install setuptools", "install .[cyborg,report]"]
         assert sum("waiting for it" in text for text in errors) == 1
 
 
@@ -305,7 +309,8 @@ class TestChecks:
         ended = checkout.run(CHECKS)
         assert ended.returncode == 0
         tests = ["pytest", "pytest -m benchmarks", "pytest -m browser"]
-        assert checkout.take_diary()[-6:] == [*tests, "ruff check .", "ruff format --check .", "mypy"]
+        linters = ["ruff check .", "ruff format --check .", "mypy"]
+        assert checkout.take_diary()[-7:] == [*tests, "mkdocs build --quiet --strict", *linters]
         assert ended.stdout.endswith("all checks passed\n")
 
     @pytest.mark.parametrize(
@@ -314,6 +319,7 @@ class TestChecks:
             ("pytest", ["tests", "benchmarks", "pages"]),
             ("pytest -m", ["benchmarks", "pages"]),
             ("pytest -m browser", ["pages"]),
+            ("mkdocs", ["documentation"]),
             ("ruff check", ["ruff check"]),
             ("ruff format", ["ruff format"]),
             ("mypy", ["mypy"]),

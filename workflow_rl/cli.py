@@ -377,6 +377,30 @@ def replay_command(context: click.Context, /, path: Path, **plan: Any) -> None:
     context.exit(job.replay(path, job.ReplayPlan(**plan)))
 
 
+@main_group.command("report")
+@click.argument("paths", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="RUN_DIR...")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    default="report.html",
+    show_default=True,
+    metavar="FILE",
+    help="The page; its charts go as PNGs into a directory beside it.",
+)
+@click.pass_context
+def report_command(context: click.Context, /, paths: tuple[Path, ...], output: Path) -> None:
+    """Write a page that shows what runs learnt, how fast and why, beside each other.
+
+    \b
+    Examples:
+      workflow-rl report runs/2026-11-23-101500-seed0
+      workflow-rl report short-run long-run --output comparison.html
+    """
+    from workflow_rl.report import job
+
+    context.exit(job.report(paths, output))
+
+
 @main_group.command("baselines")
 @click.option("--episodes", default=100, show_default=True, help="Episodes of each (at least 2).")
 @click.option("--seed", default=0, show_default=True, help="Seed of the evaluation episodes.")

@@ -1,0 +1,338 @@
+"""A report shows what run directories hold, finished or not, on a page that a browser shows."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from headless_browser import opened
+
+from workflow_rl import cli
+from workflow_rl.report.curves import progress, smoothed, trainings
+from workflow_rl.report.page import page
+from workflow_rl.report.runs import Run, read_runs
+from workflow_rl.report.sections import sections
+from workflow_rl.report.timeline import read_timeline
+from workflow_rl.run_log import RankingRow, SearchRow, TrainingRow
+
+TINY = (
+    "--episodes-per-update=5",
+    "--max-episodes-per-workflow=20",
+    "--evaluation-episodes=2",
+    "--max-steps=4",
+    "--hidden-size=8",
+    "--collector=sequential",
+)
+Command = Callable[..., int | str | None]
+
+
+def call(*arguments: str | Path) -> int | str | None:
+    """`workflow-rl`, called in this process; returns its exit code."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["workflow-rl", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+    return ended.value.code or 0
+
+
+@pytest.fixture(scope="module")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory that holds a whole search over orders, and its trace."""
+    place = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        options = ("--total-episodes=60", "--run-dir=searched", "--trace=trace.json")
+        assert call("train", *options, *TINY) == 0
+    return place
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """`call` from an empty directory."""
+    monkeypatch.chdir(tmp_path)
+    return call
+
+
+@pytest.fixture
+def trained(finished_run: Path, command: Command) -> Path:
+    """A copy of the finished run, and of its trace."""
+    shutil.copytree(finished_run, ".", dirs_exist_ok=True)
+    return Path("searched")
+
+
+def content(html: str) -> dict[str, Any]:
+    """The charts of a page by name."""
+    found = re.search(r'id="specifications">(.*?)</script>', html, re.DOTALL)
+    assert found is not None
+    return dict(json.loads(found[1]))
+
+
+def values(specification: dict[str, Any]) -> list[dict[str, Any]]:
+    """All rows of data in a chart."""
+    return [row for rows in specification["datasets"].values() for row in rows]
+
+
+# What is read
+
+
+def test_a_run_is_read_as_it_was_written(trained: Path) -> None:
+    (run,) = read_runs([trained])
+    assert (run.label, run.command, run.is_complete, run.num_episodes) == ("searched", "train", True, 60)
+    assert len(run.training) == 12
+    assert len(run.search) == 3
+    assert run.trace == Path("trace.json")
+
+
+def test_an_unfinished_run_shows_what_is_there(trained: Path) -> None:
+    for name in ("summary.json", "ranking.csv", "search_log.csv"):
+        (trained / name).unlink()
+    log = trained / "training_log.csv"
+    log.write_text(log.read_text()[:-7])  # a row that is just being written
+    (run,) = read_runs([trained])
+    assert not run.is_complete
+    assert len(run.training) == 11
+    html = page("Report", list(sections([run])))
+    assert "unfinished" in html
+    assert {"reward", "compliance", "throughput", "time"} <= set(content(html))
+    log.unlink()
+    assert "No update has been made yet" in page("Report", list(sections(read_runs([trained]))))
+
+
+def test_a_search_of_all_attackers_is_read_as_its_runs(trained: Path) -> None:
+    answer = Path("answer")
+    (answer / "B_lineAgent").parent.mkdir()
+    trained.rename(answer / "B_lineAgent")
+    settings = json.loads((answer / "B_lineAgent/config.json").read_text())
+    (answer / "config.json").write_text(json.dumps({**settings, "attackers": "B_lineAgent"}))
+    assert [run.label for run in read_runs([answer])] == ["B_lineAgent"]
+
+
+def test_runs_of_one_name_are_told_apart_by_their_directories(trained: Path) -> None:
+    for place in ("first", "second"):
+        Path(place).mkdir()
+        (Path(place) / "run").symlink_to(trained.resolve(), target_is_directory=True)
+    Path("third/run").mkdir(parents=True)
+    for file in ("config.json", "training_log.csv"):
+        Path("third/run", file).write_bytes((trained / file).read_bytes())
+    runs = read_runs([Path("third/run"), trained])
+    assert [run.label for run in runs] == ["run", "searched"]
+
+
+# What is worked out of it
+
+
+def test_smoothing_by_hand() -> None:
+    values = [1.0, None, 3.0, 5.0, 7.0, 100.0, 9.0]
+    points = smoothed(range(7), values, num_updates=7)
+    assert [point.x for point in points] == [0, 2, 3, 4, 5, 6]
+    assert points[0].mean == 1.0  # nothing before it, so it stands alone
+    assert points[2].mean == pytest.approx(np.mean([1, 3, 5, 7, 100]))
+    half = 1.96 * np.std([1, 3, 5, 7, 100], ddof=1) / np.sqrt(5)
+    assert points[2].upper - points[2].mean == pytest.approx(half)
+    assert points[2].mean - points[2].lower == pytest.approx(half)
+
+
+def test_a_long_log_becomes_few_points_and_keeps_its_end() -> None:
+    points = smoothed(range(100_000), [float(i) for i in range(100_000)], num_updates=100_000)
+    assert len(points) <= 401
+    assert points[-1].x == points[-1].mean == 99_999
+
+
+def training_row(order: str, episodes: int) -> TrainingRow:
+    row = TrainingRow(**{field.name: 0 for field in fields(TrainingRow)})  # type: ignore[arg-type]
+    return replace(row, workflow_order=order, episodes=episodes)
+
+
+def test_a_training_ends_with_another_order_or_a_new_count() -> None:
+    rows = [training_row(*row) for row in (("a", 5), ("a", 10), ("b", 5), ("b", 5), ("b", 10))]
+    assert [len(part) for part in trainings(rows)] == [2, 1, 2]
+    assert list(trainings([])) == []
+
+
+def search_row(iteration: int, order: str, reward: float, *, kept: bool) -> SearchRow:
+    row = SearchRow(**{field.name: None for field in fields(SearchRow)})  # type: ignore[arg-type]
+    return replace(row, iteration=iteration, workflow=order, evaluated_reward=reward, met_threshold=kept)
+
+
+def ranking_row(order: str, reward: float, status: str, alike: str = "") -> RankingRow:
+    row = RankingRow(**{field.name: None for field in fields(RankingRow)})  # type: ignore[arg-type]
+    return replace(row, workflow=order, reward=reward, status=status, equivalent_orders=alike)
+
+
+def test_progress_of_a_search_by_hand() -> None:
+    """What a missed order earned counts for nothing; a lucky evaluation changes the best, not the regret."""
+    trials = [
+        search_row(0, "missed", -1, kept=False),
+        search_row(1, "bad", -30, kept=True),
+        search_row(2, "lucky's twin", -5, kept=True),
+        search_row(3, "best", -11, kept=True),
+    ]
+    ranking = [
+        ranking_row("best", -10, "kept"),
+        ranking_row("lucky", -12, "kept", alike="lucky's twin"),
+        ranking_row("bad", -31, "kept"),
+        ranking_row("missed", -1, "missed"),
+    ]
+    course = progress(trials, ranking)
+    assert [point.best for point in course] == [None, -30, -5, -5]
+    assert [point.regret for point in course] == [None, 21, 2, 0]
+    assert [point.regret for point in progress(trials, [])] == [None] * 4
+
+
+def test_a_timeline_is_a_window_of_the_trace(trained: Path) -> None:
+    slices = read_timeline(Path("trace.json"))
+    assert {piece.row for piece in slices} == {"learner", "worker 1"}
+    assert {"episode", "waits", "updates"} <= {piece.kind for piece in slices}
+    assert min(piece.start for piece in slices) == 0
+    assert all(piece.end >= piece.start for piece in slices)
+    whole = Path("trace.json").read_text()
+    Path("trace.json").write_text(whole[: len(whole) // 2])  # as a run leaves it that goes on
+    assert 0 < len(read_timeline(Path("trace.json"))) < len(slices)
+
+
+# What is shown
+
+
+def test_the_charts_hold_the_figures_of_the_logs(trained: Path) -> None:
+    (run,) = read_runs([trained])
+    charts = content(page("Report", list(sections([run]))))
+    marks = [row for row in values(charts["search-searched"]) if "status" in row]
+    assert [row["mean"] for row in marks] == [row.evaluated_reward for row in run.search]
+    ranked = values(charts["ranking-searched"])
+    assert [row["reward"] for row in ranked] == [row.reward for row in run.ranking]
+    cells = {(row["type"], row["position"]): row["reward"] for row in values(charts["positions-searched"])}
+    assert len(cells) == 25
+    assert cells["user", 1] == pytest.approx(mean_with_user_first(run))
+    seconds = {row["part"]: row["seconds"] for row in values(charts["time"])}
+    assert sum(seconds.values()) == pytest.approx(run.summary["wall_seconds"])
+
+
+def mean_with_user_first(run: Run) -> float:
+    rewards = [
+        row.reward
+        for row in run.ranking
+        for order in f"{row.workflow};{row.equivalent_orders}".split(";")
+        if order.startswith("user,")
+    ]
+    assert len(rewards) == 24
+    return float(np.mean(rewards))
+
+
+def test_runs_beside_each_other(trained: Path, command: Command) -> None:
+    other = ("--total-episodes=20", "--seed=1", "--run-dir=other")
+    assert command("train", *other, *TINY) == 0
+    html = page("Report", list(sections(read_runs([trained, Path("other")]))))
+    charts = content(html)
+    assert {row["run"] for row in values(charts["reward"])} == {"searched", "other"}
+    assert {"ranking-searched", "ranking-other"} <= set(charts)
+    marked = re.findall(r'<tr class="marked"><th scope="row">(\w+)', html)
+    assert {"seed", "total_episodes", "run_dir", "trace"} == set(marked)
+
+
+def test_a_run_of_any_environment(command: Command) -> None:
+    settings = ("--env=CartPole-v1", "--total-steps=300", "--steps-per-update=60", "--run-dir=cart")
+    assert command("train-env", *settings, "--hidden-size=8", "--collector=sequential") == 0
+    charts = content(page("Report", list(sections(read_runs([Path("cart")])))))
+    assert {"return", "length", "throughput", "time"} == set(charts)
+
+
+def test_the_leaderboard_beside_an_evaluation(trained: Path) -> None:
+    assert "--protocol cage2 --json" in page("Report", list(sections(read_runs([trained]))))
+    cells = [
+        {"red_agent": red, "horizon": horizon, "mean": -horizon / 10}
+        for red in ("B_lineAgent", "RedMeanderAgent", "SleepAgent")
+        for horizon in (30, 50, 100)
+    ]
+    scores = {"environment": {"kwargs": {"rules": "leaderboard"}}, "cells": cells, "total": -54.0}
+    (trained / "scores.json").write_text(json.dumps({**scores, "total_half_width_95": 0.5}))
+    html = page("Report", list(sections(read_runs([trained]))))
+    rows = values(content(html)["leaderboard"])
+    assert {"name": "searched (scores.json), rules leaderboard", "total": -54.0}.items() <= rows[0].items()
+    assert "<td>-3.00</td><td>-3.47</td>" in html
+
+
+def test_the_page_needs_nothing_else(
+    trained: Path, command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("report", trained) == 0
+    assert "report.html: 10 charts, also in report-figures" in capsys.readouterr().out
+    html = Path("report.html").read_text()
+    markup = re.sub(r"(<script[^>]*>).*?</script>", r"\1", html, flags=re.DOTALL)
+    assert not re.search(r"<(script|link|img)[^>]*\s(src|href)=[\"'](?!data:)", markup)
+    assert "default-src 'none'" in html
+    assert len(html) < 2_000_000
+    pictures = sorted(Path("report-figures").iterdir())
+    assert {picture.stem for picture in pictures} == set(content(html))
+    assert all(picture.read_bytes().startswith(b"\x89PNG") for picture in pictures)
+
+
+# Bad input
+
+
+def test_bad_input_is_one_line(
+    trained: Path, command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    before = sorted(path.name for path in tmp_path.iterdir())
+    capsys.readouterr()
+    for arguments, complaint in (
+        (["nowhere"], "nowhere is no directory"),
+        (["empty"], "empty holds no run"),
+        ([trained, trained], "is named twice"),
+        ([trained, "--output=nowhere/report.html"], "--output nowhere/report.html cannot be written"),
+    ):
+        assert command("report", *arguments) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert complaint in line
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("training_log.csv", "\n", "\nnot,a,row\n"),
+        ("search_log.csv", "iteration", "attempt"),
+        ("ranking.csv", "rank", "place"),
+        ("summary.json", "{", "{{"),
+        ("config.json", "seed", "sead"),
+    ],
+)
+def test_damage_is_one_line(
+    trained: Path, command: Command, capsys: pytest.CaptureFixture[str], name: str, old: str, new: str
+) -> None:
+    file = trained / name
+    file.write_text(file.read_text().replace(old, new, 1))
+    capsys.readouterr()
+    assert command("report", trained) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert name in line
+    assert not Path("report.html").exists()
+
+
+# In a browser
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (360, "dark")])
+def test_every_chart_is_drawn(trained: Path, command: Command, width: int, scheme: str) -> None:
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    assert command("report", trained) == 0
+    with opened(Path("report.html").resolve(), width=width, scheme=scheme) as browser:
+        WebDriverWait(browser, 20).until(lambda b: b.execute_script("return document.body.dataset.drawn"))
+        drawn = browser.execute_script(
+            "return [...document.querySelectorAll('.chart')].map((place) => "
+            "[place.dataset.figure, place.querySelector('canvas, svg')?.getBoundingClientRect().width ?? 0])"
+        )
+        assert {name for name, _ in drawn} == set(content(Path("report.html").read_text()))
+        assert all(0.7 * width < chart_width <= width for _, chart_width in drawn), drawn
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+        assert browser.get_log("browser") == []

@@ -1,0 +1,128 @@
+"""A report as one HTML file that needs no network, and each of its charts as a PNG beside it.
+
+The charts are drawn by Vega, whose source is part of the page: 0.9 MB, most of what the file weighs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import vl_convert
+
+from workflow_rl.report.figure import Figure
+from workflow_rl.run_log import RunDirectory
+
+_PNG_SCALE = 2.0
+_EXPORTS = "window.vegaEmbed = vegaEmbed;"
+"""What the page's own script uses."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a report.
+
+    Attributes:
+        heading: of each column.
+        rows: cells as they are shown.
+        marked: rows that differ where the others do not, by number.
+    """
+
+    heading: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    marked: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a report.
+
+    Attributes:
+        title: of the part.
+        figures: charts, from top to bottom.
+        table: below them.
+        note: a sentence for what there is nothing to show of, with the command that would make it.
+        is_folded: whether the reader has to open it.
+    """
+
+    title: str
+    figures: tuple[Figure, ...] = ()
+    table: Table | None = None
+    note: str | None = None
+    is_folded: bool = False
+
+
+def write_report(title: str, sections: Sequence[Section], file: Path) -> list[Path]:
+    """Write the page, and the PNGs into a directory beside it.
+
+    Args:
+        title: of the page.
+        sections: from top to bottom.
+        file: the page.
+
+    Returns:
+        The PNG files.
+
+    Raises:
+        RunDirectoryError: a file cannot be written.
+    """
+    directory = RunDirectory(file.parent)
+    directory.write_bytes(file.name, page(title, sections).encode())
+    figures = [figure for section in sections for figure in section.figures]
+    names = [f"{file.stem}-figures/{figure.name}.png" for figure in figures]
+    for name, figure in zip(names, figures, strict=True):
+        directory.write_bytes(name, png(figure))
+    return [file.parent / name for name in names]
+
+
+def page(title: str, sections: Sequence[Section]) -> str:
+    """The report as HTML."""
+    specifications = {figure.name: figure.chart.to_dict() for figure in _figures(sections)}
+    return _template().render(
+        title=title,
+        sections=sections,
+        specifications=specifications,
+        style=_part("report.css"),
+        script=_part("report.js"),
+        vega=_vega(),
+    )
+
+
+def png(figure: Figure) -> bytes:
+    """A chart with its title as a picture on white."""
+    titled = figure.chart.properties(title=figure.title, background="white")
+    picture: bytes = vl_convert.vegalite_to_png(json.dumps(titled.to_dict()), scale=_PNG_SCALE)
+    return picture
+
+
+def _figures(sections: Iterable[Section]) -> Iterable[Figure]:
+    return (figure for section in sections for figure in section.figures)
+
+
+def differing(rows: Mapping[str, Sequence[Any]]) -> frozenset[int]:
+    """Numbers of the rows whose values are not all the same."""
+    return frozenset(number for number, values in enumerate(rows.values()) if len(set(map(str, values))) > 1)
+
+
+@cache
+def _vega() -> str:
+    source: str = vl_convert.javascript_bundle(_EXPORTS)
+    return source.replace("</script", "<\\/script")
+
+
+def _part(name: str) -> str:
+    return resources.files("workflow_rl.report").joinpath(name).read_text("utf-8")
+
+
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(_part("report.html.jinja"))

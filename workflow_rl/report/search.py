@@ -1,0 +1,179 @@
+"""How a search went, and what it believes of all orders at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+
+import altair
+import numpy as np
+
+from workflow_rl.report.curves import progress
+from workflow_rl.report.figure import (
+    BLUE,
+    GREEN,
+    GREY,
+    HEIGHT,
+    ROW_HEIGHT,
+    VERMILLION,
+    Chart,
+    Figure,
+    data,
+    evaluations,
+    finished,
+    status_shape,
+)
+from workflow_rl.report.runs import Run
+from workflow_rl.run_log import RankingRow
+from workflow_rl.workflow import NUM_HOST_TYPES, HostType, Workflow
+
+_CELL_HEIGHT = 44
+_STATUSES = ("kept", "missed", "predicted")
+
+
+def search_figures(run: Run) -> Iterator[Figure]:
+    """How a search went, and what it believes of every order at its end."""
+    stem = run.label.replace("/", "-")
+    if len(run.search) > 1:
+        yield Figure(
+            f"search-{stem}",
+            f"Search: {run.label}",
+            "Marks: evaluated orders, with 95 % intervals; crosses kept to their order less than the "
+            "threshold demands. Line: best so far of those that kept to it.",
+            _search_course(run),
+        )
+    if len(run.search) > 1 and run.ranking:
+        yield Figure(
+            f"regret-{stem}",
+            f"Regret that is left: {run.label}",
+            "What the best order is expected to earn more than the best one trained so far and kept to, by "
+            "what the Gaussian process believes at the end.",
+            _regret(run),
+        )
+    if run.ranking:
+        yield Figure(
+            f"ranking-{stem}",
+            f"All 120 orders, best first: {run.label}",
+            "Mean of the Gaussian process with its 95 % interval. Orders that no rule tells apart share a "
+            "row.",
+            _ranking(run.ranking),
+        )
+        yield Figure(
+            f"positions-{stem}",
+            f"Which type to fix when: {run.label}",
+            "Expected reward, mean of the 24 orders that have the type at the position.",
+            _positions(run.ranking),
+        )
+
+
+def _search_course(run: Run) -> Chart:
+    base = altair.Chart(data(evaluations(run))).encode(x=_trial_axis(run))
+    interval = base.mark_rule(color=GREY, strokeWidth=2).encode(
+        y=altair.Y("lower:Q", title="evaluated reward", scale=altair.Scale(zero=False)), y2="upper:Q"
+    )
+    marks = base.mark_point(filled=True, color=GREY, size=70, opacity=1).encode(
+        y="mean:Q",
+        shape=status_shape("kept", "missed"),
+        tooltip=["trial:Q", "order:N", altair.Tooltip("mean:Q", format=".1f"), "status:N"],
+    )
+    course = [asdict(point) for point in progress(run.search, run.ranking) if point.best is not None]
+    best = (
+        altair.Chart(data(course))
+        .mark_line(interpolate="step-after", color=BLUE, strokeWidth=2)
+        .encode(x="trial:Q", y="best:Q")
+    )
+    return finished(altair.LayerChart(layer=[interval, marks, best]))
+
+
+def _trial_axis(run: Run) -> altair.X:
+    return altair.X(
+        "trial:Q",
+        title="trial",
+        axis=altair.Axis(tickMinStep=1, format="d"),
+        scale=altair.Scale(domain=[-0.5, len(run.search) - 0.5], nice=False),
+    )
+
+
+def _regret(run: Run) -> Chart:
+    course = [asdict(point) for point in progress(run.search, run.ranking) if point.regret is not None]
+    chart = (
+        altair.Chart(data(course))
+        .mark_line(interpolate="step-after", point=True, color=BLUE)
+        .encode(
+            x=_trial_axis(run),
+            y=altair.Y("regret:Q", title="reward"),
+            tooltip=["trial:Q", altair.Tooltip("regret:Q", format=".1f")],
+        )
+    )
+    return finished(chart, HEIGHT // 2)
+
+
+def _ranking(rows: Sequence[RankingRow]) -> Chart:
+    shown = [
+        {**asdict(row), "label": _with_alike(row), "order": row.workflow.replace(",", " › ")} for row in rows
+    ]
+    base = altair.Chart(data(shown)).encode(
+        y=altair.Y("label:N", title=None, sort=None, axis=altair.Axis(labelLimit=380)),
+        color=altair.Color(
+            "status:N",
+            title=None,
+            scale=altair.Scale(domain=[*_STATUSES], range=[GREEN, VERMILLION, GREY]),
+        ),
+    )
+    interval = base.mark_rule(strokeWidth=2).encode(
+        x=altair.X("lower:Q", title="expected reward", scale=altair.Scale(zero=False)), x2="upper:Q"
+    )
+    mean = base.mark_point(filled=True, size=60, opacity=1).encode(
+        x="reward:Q",
+        shape=status_shape(*_STATUSES),
+        tooltip=[
+            "rank:Q",
+            "order:N",
+            altair.Tooltip("reward:Q", format=".1f"),
+            altair.Tooltip("lower:Q", format=".1f"),
+            altair.Tooltip("upper:Q", format=".1f"),
+            altair.Tooltip("chance_to_be_best:Q", format=".1%", title="chance to be best"),
+            altair.Tooltip("compliance:Q", format=".1%"),
+            altair.Tooltip("episodes:Q", format=","),
+        ],
+    )
+    return finished(altair.LayerChart(layer=[interval, mean]), ROW_HEIGHT * len(rows))
+
+
+def _orders_of(row: RankingRow) -> list[str]:
+    return [row.workflow, *filter(None, row.equivalent_orders.split(";"))]
+
+
+def _with_alike(row: RankingRow) -> str:
+    num_alike = len(_orders_of(row)) - 1
+    return f"{row.rank}  {row.workflow}" + (f" and {num_alike} alike" if num_alike else "")
+
+
+def _positions(rows: Sequence[RankingRow]) -> Chart:
+    """A heat map; a ranking holds all orders, so every type is at every position."""
+    sums = np.zeros((NUM_HOST_TYPES, NUM_HOST_TYPES))
+    counts = np.zeros_like(sums)
+    for row in rows:
+        for order in _orders_of(row):
+            for position, host_type in enumerate(Workflow.parse(order).order):
+                sums[host_type, position] += row.reward
+                counts[host_type, position] += 1
+    means = sums / counts
+    cells = [
+        {"type": host_type.label, "position": position + 1, "reward": float(means[host_type, position])}
+        for host_type in HostType
+        for position in range(NUM_HOST_TYPES)
+    ]
+    middle = float(means.min() + means.max()) / 2
+    base = altair.Chart(data(cells)).encode(
+        x=altair.X("position:O", title="position in the order", axis=altair.Axis(labelAngle=0)),
+        y=altair.Y("type:N", title=None, sort=None),
+    )
+    heat = base.mark_rect().encode(
+        color=altair.Color("reward:Q", title="reward", scale=altair.Scale(scheme="viridis", zero=False))
+    )
+    text = base.mark_text(fontSize=13).encode(
+        text=altair.Text("reward:Q", format=".1f"),
+        color=altair.condition(altair.datum.reward > middle, altair.value("black"), altair.value("white")),
+    )
+    return finished(altair.LayerChart(layer=[heat, text]), _CELL_HEIGHT * NUM_HOST_TYPES)

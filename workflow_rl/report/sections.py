@@ -1,0 +1,159 @@
+"""What a report is made of, from top to bottom."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from workflow_rl.bench.machine import describe_machine
+from workflow_rl.cage2.scenario import RED_AGENTS
+from workflow_rl.display import percent
+from workflow_rl.evaluation import HORIZONS
+from workflow_rl.protocol import PUBLISHED
+from workflow_rl.report.leaderboard import leaderboard_figure
+from workflow_rl.report.learning import learning_figures
+from workflow_rl.report.page import Section, Table, differing
+from workflow_rl.report.runs import Run
+from workflow_rl.report.search import search_figures
+from workflow_rl.report.speed import speed_figures, timeline_figure
+from workflow_rl.report.timeline import read_timeline
+
+
+def sections(runs: Sequence[Run]) -> Iterator[Section]:
+    """The parts of the report of some runs.
+
+    Raises:
+        RunDirectoryError: a trace cannot be read.
+    """
+    yield Section("Overview", table=_overview(runs))
+    if any(run.training or run.learning for run in runs):
+        yield Section("Learning", tuple(learning_figures(runs)))
+    else:
+        yield Section("Learning", note="No update has been made yet.")
+    searches = tuple(figure for run in runs for figure in search_figures(run))
+    if searches:
+        yield Section("Search", searches)
+    if any(run.command != "train-env" for run in runs):
+        yield _evaluation(runs)
+    if any(run.training or run.learning for run in runs):
+        yield Section("Speed", tuple(speed_figures(runs)))
+    yield _timelines(runs)
+    yield Section("Configuration", table=_configuration(runs), is_folded=True)
+    yield Section(
+        "Versions", table=_versions(), is_folded=True, note="Of the machine that wrote this report."
+    )
+
+
+def _overview(runs: Sequence[Run]) -> Table:
+    rows: dict[str, list[str]] = {}
+    for run in runs:
+        for name, value in _facts(run).items():
+            rows.setdefault(name, []).append(value)
+    return Table(("", *(run.label for run in runs)), tuple((name, *values) for name, values in rows.items()))
+
+
+def _facts(run: Run) -> dict[str, str]:
+    """What one wants to know of a run first; the same names for every run."""
+    summary = run.summary
+    best, error = summary.get("best_reward"), summary.get("best_reward_standard_error")
+    order = summary.get("best_workflow")
+    evaluated = summary.get("mean_return"), summary.get("standard_error")
+    played = run.settings.get("env") or f"{run.settings['simulator']}, {run.settings['red_agent']}"
+    return {
+        "command": f"workflow-rl {run.command}",
+        "state": "complete" if run.is_complete else "unfinished",
+        "played": str(played),
+        "seed": str(run.settings["seed"]),
+        "training episodes": f"{run.num_episodes:,}",
+        "wall time": _number(summary.get("wall_seconds"), "s"),
+        "warm throughput": _number(summary.get("warm_episodes_per_second"), "episodes/s"),
+        "best order": str(order or "–"),
+        "evaluated reward": _with_error(best, error) if best is not None else _with_error(*evaluated),
+        "compliance": percent(summary.get("best_compliance")),
+        "compliance as blue sees it": percent(summary.get("best_observed_compliance")),
+        "retries": str(summary.get("retries", "–")),
+    }
+
+
+def _number(value: float | None, unit: str) -> str:
+    return "–" if value is None else f"{value:,.1f} {unit}"
+
+
+def _with_error(value: float | None, standard_error: float | None) -> str:
+    if value is None or standard_error is None:
+        return "–"
+    return f"{value:.2f} ± {standard_error:.2f} (one standard error)"
+
+
+def _evaluation(runs: Sequence[Run]) -> Section:
+    if not any(run.protocol_scores for run in runs):
+        path = runs[0].path
+        return Section(
+            "Evaluation",
+            note="There is no evaluation by the protocol of CAGE Challenge 2 in the run's directory yet. "
+            f"Make one with workflow-rl evaluate {path} --protocol cage2 --json {path}/evaluation.json",
+        )
+    scored = [
+        (f"{run.label} ({found.file})", found.rules, found.means, found.total)
+        for run in runs
+        for found in run.protocol_scores
+    ]
+    published: list[tuple[str, str, Any, float]] = [
+        (
+            known.name,
+            known.rules,
+            {(red, h): known.means[red][i] for red in RED_AGENTS for i, h in enumerate(HORIZONS)},
+            known.total,
+        )
+        for known in PUBLISHED
+    ]
+    columns = [*scored, *published]
+    cells = [(red_agent, horizon) for red_agent in RED_AGENTS for horizon in HORIZONS]
+    rows = [
+        ("rules", *(rules for _, rules, _, _ in columns)),
+        *(
+            (f"{cell[0]}, {cell[1]} steps", *(f"{means[cell]:.2f}" for _, _, means, _ in columns))
+            for cell in cells
+        ),
+        ("total", *(f"{total:.2f}" for _, _, _, total in columns)),
+    ]
+    heading = ("mean return", *(name for name, _, _, _ in columns))
+    return Section("Evaluation", (leaderboard_figure(runs),), Table(heading, tuple(rows)))
+
+
+def _timelines(runs: Sequence[Run]) -> Section:
+    figures = []
+    for run in runs:
+        slices = () if run.trace is None else read_timeline(run.trace)
+        if slices:
+            figures.append(timeline_figure(run, slices))
+    if figures:
+        return Section("Workers", tuple(figures))
+    return Section(
+        "Workers",
+        note="No run here has a trace, which shows what every worker did when. A run with --trace FILE "
+        "writes one; put it into the run's directory if it has been moved.",
+    )
+
+
+def _configuration(runs: Sequence[Run]) -> Table:
+    names = list(dict.fromkeys(name for run in runs for name in run.settings))
+    values = {name: [run.settings.get(name, "–") for run in runs] for name in names}
+    rows = tuple((name, *map(_shown, row)) for name, row in values.items())
+    return Table(("setting", *(run.label for run in runs)), rows, differing(values))
+
+
+def _shown(value: Any) -> str:
+    return "–" if value is None else str(value)
+
+
+def _versions() -> Table:
+    machine = describe_machine()
+    packages = ((name, version or "not installed") for name, version in machine.packages.items())
+    rows = (
+        ("Python", machine.python),
+        *packages,
+        ("system", machine.system),
+        ("processor", machine.processor),
+    )
+    return Table(("", ""), rows)
