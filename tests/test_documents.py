@@ -5,15 +5,19 @@ from __future__ import annotations
 import inspect
 import shlex
 from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 
 import click
 import pytest
 from documents import CHECKOUT, blocks, spans
 
-from workflow_rl.cli import main_group, train_command
-from workflow_rl.settings import EnvironmentTrainSettings, FullSearchSettings, TrainSettings
+from workflow_rl.cli import main_group
+from workflow_rl.settings import (
+    DefenderTrainSettings,
+    EnvironmentTrainSettings,
+    FullSearchSettings,
+    TrainSettings,
+)
 
 TRAIN_PROGRAMS = ("workflow_rl/executor_async_train_workflow_rl.py", "run_executor_async_training.sh")
 """Programs of the command `train` alone; Python's or bash's first argument."""
@@ -21,7 +25,10 @@ TRAIN_PROGRAMS = ("workflow_rl/executor_async_train_workflow_rl.py", "run_execut
 SHELL = ("bash", "")
 """Languages of blocks with commands; indented blocks have none, and show commands that take long."""
 
-SETTINGS = {kind.command: kind for kind in (TrainSettings, EnvironmentTrainSettings, FullSearchSettings)}
+SETTINGS = {
+    kind.command: kind
+    for kind in (TrainSettings, EnvironmentTrainSettings, DefenderTrainSettings, FullSearchSettings)
+}
 
 
 def arguments_of(words: list[str]) -> list[str] | None:
@@ -35,56 +42,48 @@ def arguments_of(words: list[str]) -> list[str] | None:
 
 
 def shown() -> Iterator[tuple[str, list[str]]]:
-    """Where documents and help texts show what call of `workflow-rl`."""
-    commands = [
-        (str(block), words) for block in blocks() if block.language in SHELL for words in block.commands()
-    ]
-    for place, words in chain(commands, spans(), examples(main_group)):
-        arguments = arguments_of(words)
-        if arguments is not None and not is_only_named(arguments):
-            yield place, [_filled_in(word) for word in arguments if word != "..."]
+    """Where documents and help texts show what call of `workflow-rl`; three dots stand for more options."""
+    for block in blocks():
+        for words in block.commands() if block.language in SHELL else ():
+            if (arguments := arguments_of(words)) is not None:
+                yield str(block), [word for word in arguments if word != "..."]
+    yield from examples(main_group)
 
 
 def examples(command: click.Command) -> Iterator[tuple[str, list[str]]]:
     """The examples in the help text of a command and of those below it."""
     for line in inspect.cleandoc(command.help or "").splitlines():
         if line.startswith("  workflow-rl "):
-            yield f"workflow-rl {command.name} --help", shlex.split(line)
+            yield f"workflow-rl {command.name} --help", shlex.split(line)[1:]
     for part in command.commands.values() if isinstance(command, click.Group) else ():
         yield from examples(part)
 
 
-def is_only_named(arguments: list[str]) -> bool:
-    """A sentence may name a command without all that it takes."""
-    return len(arguments) <= 2 and not any(word.startswith("-") for word in arguments)
-
-
-def _filled_in(word: str) -> str:
-    """A single capital letter stands for a number."""
-    return "1" if len(word) == 1 and word.isupper() else word
+def command_of(arguments: list[str]) -> tuple[click.Command, list[str]]:
+    """The command that is called, and what is left for it."""
+    command: click.Command = main_group
+    rest = list(arguments)
+    while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
+        name = rest.pop(0)
+        assert name in command.commands, f"there is no command {name}"
+        command = command.commands[name]
+    return command, rest
 
 
 def parse(arguments: list[str]) -> None:
     """Read a call as the program would, up to where it would begin to work."""
-    command: click.Command = main_group
-    while isinstance(command, click.Group):
-        if not arguments:
-            return
-        name, *arguments = arguments
-        if name == "--version":
-            return
-        assert name in command.commands, f"there is no command {name}"
-        command = command.commands[name]
+    command, rest = command_of(arguments)
     try:
-        context = command.make_context(command.name, list(arguments))
-    except click.exceptions.Exit:  # --help
+        context = command.make_context(command.name, rest)
+    except click.exceptions.Exit:  # --help, --version
         return
     if kind := SETTINGS.get(command.name or ""):
-        given = {name: value for name, value in context.params.items() if name != "resume"}
-        kind.from_flat({name: value for name, value in given.items() if value is not None})
+        values = {name: value for name, value in context.params.items() if name in kind.names()}
+        kind.from_flat({name: value for name, value in values.items() if value is not None})
 
 
 CALLS = list(shown())
+NAMED = list(spans())
 
 
 @pytest.mark.parametrize(
@@ -95,9 +94,18 @@ def test_every_command_line_parses(place: str, arguments: list[str], monkeypatch
     parse(arguments)
 
 
+@pytest.mark.parametrize(
+    ("place", "words"), NAMED, ids=[f"{place} {' '.join(words)}" for place, words in NAMED]
+)
+def test_commands_and_options_that_sentences_name_exist(place: str, words: list[str]) -> None:
+    command, rest = command_of(words[1:])
+    known = {name for option in command.get_params(click.Context(command)) for name in option.opts}
+    assert {word for word in rest if word.startswith("--")} <= known
+
+
 def test_the_search_for_commands_finds_some() -> None:
     places = {place.split(":")[0] for place, _ in CALLS}
-    assert {"README.md", "docs/search.md", "docs/performance.md", "docs/cluster.md"} <= places
+    assert {"README.md", "docs/search.md", "docs/performance.md", "docs/tutorial.md"} <= places
     assert "workflow-rl evaluate --help" in places
     assert len(CALLS) >= 30
 
@@ -107,4 +115,3 @@ def test_an_unknown_flag_does_not_parse() -> None:
         parse(["train", "--n-wrokers", "3"])
     with pytest.raises(AssertionError, match="no command"):
         parse(["trian"])
-    assert train_command.name == "train"
