@@ -110,6 +110,7 @@ LAYERS = {
         "bench.*",
         "display",
         "defenders",
+        "onnx_export",
         "stored_policy",
         "findings",
         "main_job",

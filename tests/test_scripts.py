@@ -223,7 +223,7 @@ class TestInstallation:
         checkout.run(TESTS)
         assert checkout.take_diary() == [
             "install setuptools",
-            "install .[cyborg,ray,figures,report,docs,test]",
+            "install .[cyborg,ray,figures,report,docs,onnx,test]",
             "pytest",
         ]
         checkout.run(MAIN_JOB)

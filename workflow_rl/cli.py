@@ -401,6 +401,27 @@ def report_command(context: click.Context, /, paths: tuple[Path, ...], output: P
     context.exit(job.report(paths, output))
 
 
+@main_group.command("export-onnx", context_settings=_HELP_OPTIONS)
+@click.argument("path", type=click.Path(path_type=Path), metavar="RUN_DIR|POLICY_FILE|NAME")
+@click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
+@click.option(
+    "--workflow",
+    metavar="ORDER",
+    help="Order that a policy of train --universal is told; default: the best one of its run.",
+)
+@click.pass_context
+def export_onnx_command(context: click.Context, /, path: Path, file: Path, workflow: str | None) -> None:
+    """Write a policy's network as an ONNX file: observations in, logits and the most probable action out.
+
+    \b
+    Examples:
+      workflow-rl export-onnx defender-2.1 defender.onnx
+    """
+    from workflow_rl import onnx_export
+
+    context.exit(onnx_export.export_onnx(path, file, workflow=workflow))
+
+
 @main_group.command("baselines")
 @click.option("--episodes", default=100, show_default=True, help="Episodes of each (at least 2).")
 @click.option("--seed", default=0, show_default=True, help="Seed of the evaluation episodes.")
