@@ -105,6 +105,7 @@ LAYERS = {
         "report",
         "report.*",
         "replay",
+        "watch",
         "replay.*",
         "bench",
         "bench.*",

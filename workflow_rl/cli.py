@@ -401,6 +401,25 @@ def report_command(context: click.Context, /, paths: tuple[Path, ...], output: P
     context.exit(job.report(paths, output))
 
 
+@main_group.command("watch")
+@click.argument("path", type=click.Path(path_type=Path), metavar="RUN_DIR")
+@click.option("--once", is_flag=True, help="Show the run as it is now, and end.")
+@click.pass_context
+def watch_command(context: click.Context, /, path: Path, once: bool) -> None:
+    """Follow a run from another terminal until it is over, or until Ctrl-C, which does not disturb it.
+
+    \b
+    Examples:
+      workflow-rl watch runs/2026-11-23-101500-seed0
+      workflow-rl watch --once answer
+    """
+    from rich.console import Console
+
+    from workflow_rl.watch import watch
+
+    context.exit(watch(path, once=once, console=Console()))
+
+
 @main_group.command("export-onnx", context_settings=_HELP_OPTIONS)
 @click.argument("path", type=click.Path(path_type=Path), metavar="RUN_DIR|POLICY_FILE|NAME")
 @click.argument("file", type=click.Path(path_type=Path), metavar="FILE")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.live import Live
@@ -12,9 +12,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from workflow_rl.evaluation import Score
-from workflow_rl.order_training import UpdateReport
+from workflow_rl.run_log import TrainingRow
 from workflow_rl.settings import TrainSettings
 from workflow_rl.workflow import ALL_ORDERS, Workflow
+
+if TYPE_CHECKING:  # which imports torch; `watch` displays runs without it
+    from workflow_rl.order_training import UpdateReport
 
 _PLAIN_INTERVAL_SECONDS = 5.0
 
@@ -24,6 +27,37 @@ _LEAST_WIDTH = 132
 def print_wide(console: Console, table: Table) -> None:
     """Print a table in lines of a width that it can be read at; a narrower terminal breaks them."""
     Console(width=max(console.width, _LEAST_WIDTH), quiet=console.quiet).print(table)
+
+
+def figures_table(figures: UpdateReport | TrainingRow, order: str) -> Table:
+    """What came of an update, for people.
+
+    Args:
+        figures: of the update, as they are reported or as they were logged.
+        order: that was trained.
+    """
+    table = Table(show_header=False, box=None, padding=(0, 2))
+    table.add_row("workflow", f"{order}  (update {figures.update}, {figures.episodes} episodes)")
+    table.add_row("environment reward", f"{figures.env_reward:.1f}")
+    table.add_row(
+        "alignment reward", f"{figures.alignment_reward:.1f}  (lambda {figures.alignment_weight:.1f})"
+    )
+    table.add_row(
+        "compliance",
+        f"{percent(figures.compliance)}, {percent(figures.observed_compliance)} by what blue could see  "
+        f"({figures.fixes_per_episode:.1f} fixes an episode)",
+    )
+    table.add_row(
+        "last round",
+        f"collection {figures.collection_seconds:.2f} s, update {figures.update_seconds:.2f} s",
+    )
+    return table
+
+
+def duration(seconds: float) -> str:
+    """Hours, minutes and seconds, for people."""
+    whole = int(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
 class RunDisplay:
@@ -82,8 +116,7 @@ class RunDisplay:
         rate = self._warm_rate()
         if rate is None:
             return "-"
-        seconds = int((self._settings.search.total_episodes - report.total_episodes) / rate)
-        return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+        return duration((self._settings.search.total_episodes - report.total_episodes) / rate)
 
     def _speed(self) -> str:
         rate = self._warm_rate()
@@ -91,25 +124,8 @@ class RunDisplay:
         return f"{warm} warm, first batch after {self._startup_seconds or 0.0:.1f} s with start-up"
 
     def _table(self, report: UpdateReport) -> Table:
-        table = Table(show_header=False, box=None, padding=(0, 2))
-        table.add_row(
-            "workflow",
-            f"{report.workflow or ALL_ORDERS}  (update {report.update}, {report.episodes} episodes)",
-        )
-        table.add_row("environment reward", f"{report.env_reward:.1f}")
-        table.add_row(
-            "alignment reward", f"{report.alignment_reward:.1f}  (lambda {report.alignment_weight:.1f})"
-        )
-        table.add_row(
-            "compliance",
-            f"{percent(report.compliance)}, {percent(report.observed_compliance)} by what blue could see  "
-            f"({report.fixes_per_episode:.1f} fixes an episode)",
-        )
+        table = figures_table(report, str(report.workflow or ALL_ORDERS))
         table.add_row("episodes/s", self._speed())
-        table.add_row(
-            "last round",
-            f"collection {report.collection_seconds:.2f} s, update {report.update_seconds:.2f} s",
-        )
         table.add_row("time left", self._time_left(report))
         table.add_row("", self._bar)
         return table

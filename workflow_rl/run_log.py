@@ -457,6 +457,29 @@ class RunDirectory:
         return self._open_logs[name]
 
 
+def is_going_on(run_directory: Path) -> bool:
+    """Whether a process holds the run; on Windows, which knows no such lock, always.
+
+    The lock is asked for, shared, and given back at once. A run that began in those microseconds would be
+    refused, so this is not for asking all the time.
+
+    Raises:
+        RunDirectoryError: it cannot be told.
+    """
+    if sys.platform == "win32":
+        return True
+    try:
+        with (run_directory / LOCK).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    except OSError as error:
+        raise RunDirectoryError(f"{run_directory / LOCK} cannot be read: {error.strerror}") from error
+    return False
+
+
 def read_training_log(run_directory: Path) -> tuple[TrainingRow, ...]:
     """All whole rows of a run's training_log.csv, which may still be growing.
 

@@ -19,15 +19,18 @@ from workflow_rl.run_log import (
     SEARCH_LOG,
     SUMMARY,
     TRAINING_LOG,
+    VALIDATION_LOG,
     LearningRow,
     RankingRow,
     RunDirectory,
     SearchRow,
     TrainingRow,
+    ValidationRow,
     read_learning_log,
     read_ranking,
     read_search_log,
     read_training_log,
+    read_validation_log,
 )
 from workflow_rl.run_opening import kind_of_run
 
@@ -60,11 +63,12 @@ class Run:
     Attributes:
         label: tells it from the others of the report.
         path: of its directory.
-        command: that it is of: "train", "train-env".
+        command: that it is of: "train", "train-env", "train-defender".
         settings: by name.
         summary: contents of summary.json; empty before the end of a sitting.
         training: rows of training_log.csv.
         learning: rows of learning_log.csv.
+        validation: rows of validation_log.csv.
         search: rows of search_log.csv.
         ranking: rows of ranking.csv.
         protocol_scores: evaluations by the challenge's protocol that lie in the directory.
@@ -77,6 +81,7 @@ class Run:
     summary: Mapping[str, Any]
     training: tuple[TrainingRow, ...]
     learning: tuple[LearningRow, ...]
+    validation: tuple[ValidationRow, ...]
     search: tuple[SearchRow, ...]
     ranking: tuple[RankingRow, ...]
     protocol_scores: tuple[ProtocolScore, ...]
@@ -141,6 +146,7 @@ def _read_run(path: Path, label: str) -> Run:
         summary=directory.read_json(SUMMARY) or {},
         training=_rows(path, TRAINING_LOG, read_training_log),
         learning=_rows(path, LEARNING_LOG, read_learning_log),
+        validation=_rows(path, VALIDATION_LOG, read_validation_log),
         search=_rows(path, SEARCH_LOG, read_search_log),
         ranking=_rows(path, RANKING, read_ranking),
         protocol_scores=tuple(_protocol_scores(directory)),
