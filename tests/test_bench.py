@@ -250,6 +250,18 @@ def test_every_lag_is_learnt_with_both_objectives(tmp_path):
     assert runs_file.read_bytes() == before
 
 
+def test_parts_of_the_defenders_recipe_are_left_out(tmp_path):
+    names = ("the recipe", "all 145 actions")
+    chosen = [word for name in names for word in ("--variant", name)]
+    report = report_from_here("defender_ablation.py", *chosen, "--runs", str(tmp_path / "runs.json"))
+    assert set(report["variants"]) == set(names)
+    for figures in report["variants"].values():
+        assert len(figures["totals"]) == 2
+        assert figures["mean_total"] == pytest.approx(sum(figures["totals"]) / 2)
+        assert sum(figures["mean_cells"]) == pytest.approx(figures["mean_total"])
+    assert len({tuple(figures["totals"]) for figures in report["variants"].values()}) == 2
+
+
 def test_searches_are_compared_by_what_they_deliver(tmp_path):
     runs = ("--runs", str(tmp_path / "runs.json"))
     strategies = [word for name in ("gp-ucb:0", "random:1") for word in ("--strategy", name)]

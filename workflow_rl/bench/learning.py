@@ -1,12 +1,13 @@
 """Trainings and searches that are run for what they learn, not for their speed.
 
-They are the commands `train` (on one order, or on those that a search chooses) and `train-env` themselves, in
-this process and in a directory that is thrown away. The sequential collector plays: it gives the weights that
-any number of workers gives.
+They are the commands `train` (on one order, or on those that a search chooses), `train-env` and
+`train-defender`, in this process and in a directory that is thrown away. The sequential collector plays: it
+gives the weights that any number of workers gives.
 """
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -16,11 +17,20 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, cast
 
-from workflow_rl import commands, environment_job
+from workflow_rl import commands, defender_job, environment_job
+from workflow_rl.episode import EnvironmentSpec, Episodes
 from workflow_rl.evaluation import FIRST_FRESH_EPISODE, Score, evaluation_tickets, score
+from workflow_rl.protocol import Cell, play_protocol
 from workflow_rl.rollout import Player
-from workflow_rl.run_log import SUMMARY, RunDirectory, read_learning_log, read_search_log, read_training_log
-from workflow_rl.settings import EnvironmentTrainSettings, TrainSettings
+from workflow_rl.run_log import (
+    SUMMARY,
+    RunDirectory,
+    read_learning_log,
+    read_search_log,
+    read_training_log,
+    read_validation_log,
+)
+from workflow_rl.settings import DefenderTrainSettings, EnvironmentTrainSettings, TrainSettings
 from workflow_rl.stored_policy import StoredPolicy, read_policy
 from workflow_rl.workflow import Workflow
 
@@ -74,6 +84,35 @@ class Found:
     num_trials: int
     num_orders: int
     cpu_seconds: float
+
+
+@dataclass(frozen=True)
+class Defence:
+    """How a defender learnt, and what it came to.
+
+    Attributes:
+        episodes: training episodes at each validation.
+        totals: of the protocol's nine cells at each validation.
+        means: of the cells, in the protocol's order, over fresh episodes with the policy that validation
+            picked.
+        standard_errors: of those means.
+        cpu_seconds: of the whole training.
+    """
+
+    episodes: tuple[int, ...]
+    totals: tuple[float, ...]
+    means: tuple[float, ...]
+    standard_errors: tuple[float, ...]
+    cpu_seconds: float
+
+    @property
+    def score(self) -> float:
+        """The sum of the means."""
+        return math.fsum(self.means)
+
+    @property
+    def compliance(self) -> None:
+        """There is no workflow to keep to."""
 
 
 def learn_order(values: Mapping[str, Any]) -> Learning:
@@ -174,6 +213,46 @@ def learn_environment(values: Mapping[str, Any]) -> Learning:
         compliance=None,
         cpu_seconds=cpu_seconds,
     )
+
+
+def learn_defender(values: Mapping[str, Any], *, cell_episodes: int) -> Defence:
+    """Run `workflow-rl train-defender`, and play the protocol with what it delivers.
+
+    Args:
+        values: settings by name.
+        cell_episodes: fresh ones of each cell.
+
+    Raises:
+        WorkflowRLError: what the command reports.
+        KeyboardInterrupt: it was interrupted.
+    """
+    with tempfile.TemporaryDirectory(prefix="workflow-rl-bench-") as folder:
+        run = Path(folder, "run")
+        settings = DefenderTrainSettings.from_flat({**values, "collector": "sequential", "run_dir": run})
+        cpu_seconds = _run(lambda: defender_job.train_defender(settings, launched=time.monotonic()))
+        rows = read_validation_log(run)
+        cells = _fresh_cells(read_policy(run), cell_episodes)
+    return Defence(
+        episodes=tuple(row.episodes for row in rows),
+        totals=tuple(row.total for row in rows),
+        means=tuple(cell.mean for cell in cells),
+        standard_errors=tuple(cell.standard_error for cell in cells),
+        cpu_seconds=cpu_seconds,
+    )
+
+
+def _fresh_cells(stored: StoredPolicy, num_episodes: int) -> list[Cell]:
+    """The nine cells as `workflow-rl evaluate --protocol cage2` plays them."""
+    snapshot = stored.policy.snapshot(0)
+    with closing(Player()) as player:
+
+        def play(environment: EnvironmentSpec, episodes: range) -> Episodes:
+            tickets = evaluation_tickets(
+                environment, snapshot, run_seed=0, episodes=episodes, batch=0, workflow=None, greedy=True
+            )
+            return player.play(tickets, snapshot)
+
+        return list(play_protocol(play, stored.environment, num_episodes))
 
 
 def _run(command: Callable[[], int]) -> float:
