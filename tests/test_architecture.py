@@ -77,6 +77,7 @@ LAYERS = {
         "checkpoint",
         "learner_files",
         "event_file",
+        "scalar_loggers",
         "run_log",
         "retry_log",
         "interruption",
@@ -136,6 +137,9 @@ TORCH_BEGINS = NAMES.index("learning")
 OPTIONAL = {
     "ray": ("collectors.ray_connection", "collectors.ray_actors"),
     "csle_cyborg": ("cage2.cyborg", "cage2.cyborg_scenario"),
+    "wandb": ("scalar_loggers",),
+    "mlflow": ("scalar_loggers",),
+    "trackio": ("scalar_loggers",),
 }
 
 

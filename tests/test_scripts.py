@@ -223,7 +223,7 @@ class TestInstallation:
         checkout.run(TESTS)
         assert checkout.take_diary() == [
             "install setuptools",
-            "install .[cyborg,ray,figures,report,docs,onnx,test]",
+            "install .[cyborg,ray,figures,report,docs,mlflow,onnx,trackio,wandb,test]",
             "pytest",
         ]
         checkout.run(MAIN_JOB)
@@ -308,17 +308,20 @@ class TestChecks:
     def test_all_checks_run_and_pass(self, checkout: Checkout) -> None:
         ended = checkout.run(CHECKS)
         assert ended.returncode == 0
-        tests = ["pytest", "pytest -m benchmarks", "pytest -m browser"]
+        use = "documents or packaging or loggers -o faulthandler_timeout=0"
+        markers = ["benchmarks", "browser", use]
+        tests = ["pytest", *(f"pytest -m {marker}" for marker in markers)]
         linters = ["ruff check .", "ruff format --check .", "mypy"]
-        assert checkout.take_diary()[-7:] == [*tests, "mkdocs build --quiet --strict", *linters]
+        assert checkout.take_diary()[-8:] == [*tests, "mkdocs build --quiet --strict", *linters]
         assert ended.stdout.endswith("all checks passed\n")
 
     @pytest.mark.parametrize(
         ("failing", "names"),
         [
-            ("pytest", ["tests", "benchmarks", "pages"]),
-            ("pytest -m", ["benchmarks", "pages"]),
+            ("pytest", ["tests", "benchmarks", "pages", "use"]),
+            ("pytest -m", ["benchmarks", "pages", "use"]),
             ("pytest -m browser", ["pages"]),
+            ("pytest -m documents", ["use"]),
             ("mkdocs", ["documentation"]),
             ("ruff check", ["ruff check"]),
             ("ruff format", ["ruff format"]),

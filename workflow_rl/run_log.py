@@ -35,6 +35,7 @@ from typing import Any, Self, TextIO, TypeVar, get_args, get_type_hints
 
 from workflow_rl.errors import EpisodeError, RunDirectoryError
 from workflow_rl.event_file import EventFile
+from workflow_rl.scalar_loggers import ScalarCopy
 
 if sys.platform != "win32":
     import fcntl
@@ -240,6 +241,7 @@ class RunDirectory:
         self.path = path
         self._open_logs: dict[str, TextIO] = {}
         self._events: EventFile | None = None
+        self._scalar_copy: ScalarCopy | None = None
         self._lock: TextIO | None = None
 
     @classmethod
@@ -376,6 +378,10 @@ class RunDirectory:
         lines = [_csv_line(RANKING_COLUMNS), *(_csv_line(astuple(row)) for row in rows)]
         self.write_bytes(RANKING, "".join(lines).encode())
 
+    def copy_scalars(self, copy: ScalarCopy) -> None:
+        """Give a logger the figures of TensorBoard's events too from now on, and close it in the end."""
+        self._scalar_copy = copy
+
     def write_scalars(self, values: Mapping[str, float | None], *, step: int) -> None:
         """Add figures to TensorBoard's events.
 
@@ -391,7 +397,10 @@ class RunDirectory:
         with _write_errors(self.path / TENSORBOARD):
             if self._events is None:
                 self._events = EventFile(self.path / TENSORBOARD, step)
-            self._events.add_scalars({t: value for t, value in values.items() if value is not None}, step)
+            known = {tag: value for tag, value in values.items() if value is not None}
+            self._events.add_scalars(known, step)
+        if self._scalar_copy is not None:
+            self._scalar_copy.add_scalars(known, step)
 
     def flush(self) -> None:
         """Bring all that was logged to the disk, so that what is stored after it may rely on it.
@@ -415,6 +424,8 @@ class RunDirectory:
         with ExitStack() as stack:
             if self._lock is not None:
                 stack.callback(self._lock.close)
+            if self._scalar_copy is not None:
+                stack.callback(self._scalar_copy.close)
             stack.enter_context(_write_errors(self.path))
             if self._events is not None:
                 stack.callback(self._events.close)

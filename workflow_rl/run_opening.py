@@ -14,6 +14,7 @@ from workflow_rl.checkpoint import Checkpoint, load_checkpoint
 from workflow_rl.collectors import check_collector
 from workflow_rl.errors import RunDirectoryError
 from workflow_rl.run_log import CONFIG, SUMMARY, RunDirectory, default_run_directory
+from workflow_rl.scalar_loggers import ScalarCopy, check_logger
 from workflow_rl.settings import (
     DefenderTrainSettings,
     EnvironmentTrainSettings,
@@ -51,15 +52,17 @@ def new_run(settings: _Settings) -> Iterator[OpenRun[_Settings]]:
 
     Raises:
         RunDirectoryError: it cannot be made, or holds a run.
-        SettingError, MissingExtraError: the trace cannot be written, or the collector cannot be made; nothing
-            was made.
+        SettingError, MissingExtraError: the trace cannot be written, or the collector or the logger cannot be
+            made; nothing was made.
     """
     _check_trace(settings)
     check_collector(settings.collector)
+    check_logger(settings.run.logger)
     path = settings.run.run_dir or default_run_directory(settings.run.seed)
     settings = replace(settings, run=replace(settings.run, run_dir=path))
     with RunDirectory.create(path) as directory:
         directory.write_json(CONFIG, settings.to_flat())
+        _copy_scalars(settings, directory)
         yield OpenRun(settings, directory, None)
 
 
@@ -77,7 +80,8 @@ def resumed_run(
 
     Raises:
         RunDirectoryError: there is no such run, it is complete, of another command, or damaged.
-        SettingError, MissingExtraError: the trace cannot be written, or the collector cannot be made.
+        SettingError, MissingExtraError: the trace cannot be written, or the collector or the logger cannot be
+            made.
     """
     with RunDirectory.resume(path) as directory:
         stored = _stored_settings(kind, directory)
@@ -88,8 +92,10 @@ def resumed_run(
         settings = kind.from_flat({**stored, "trace": None, **changes, "run_dir": path})
         _check_trace(settings)
         check_collector(settings.collector)
+        check_logger(settings.run.logger)
         if ignored:
             _warn("resuming with the run's own settings; not changed: " + ", ".join(ignored))
+        _copy_scalars(settings, directory)
         yield OpenRun(settings, directory, load_checkpoint(directory, _warn))
 
 
@@ -128,6 +134,13 @@ def _check_trace(settings: TrainSettings | EnvironmentTrainSettings | DefenderTr
     """Refuse a place for the trace before anything else is made."""
     if settings.run.trace is not None:
         TraceFile(settings.run.trace).close()
+
+
+def _copy_scalars(
+    settings: TrainSettings | EnvironmentTrainSettings | DefenderTrainSettings, directory: RunDirectory
+) -> None:
+    if (name := settings.run.logger) is not None:
+        directory.copy_scalars(ScalarCopy(name, directory.path, settings.to_flat(), _warn))
 
 
 def _warn(message: str) -> None:

@@ -377,6 +377,13 @@ class RunSettings(_Group):
         "the learner's waits and updates. About 200 bytes an episode.",
         alters_results=False,
     )
+    logger: str | None = _setting(
+        None,
+        "Copy the figures of TensorBoard's events to this service too, as its own environment variables set "
+        "it up; if it fails, the run goes on without it.",
+        choices=("wandb", "mlflow", "trackio"),
+        alters_results=False,
+    )
 
 
 @dataclass(frozen=True)
