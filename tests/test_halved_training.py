@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import itertools
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ from workflow_rl.interruption import Interruption
 from workflow_rl.learner_files import LEARNERS, LearnerFiles
 from workflow_rl.main_job import MainJob
 from workflow_rl.policy import load_policy
+from workflow_rl.rollout import Player
 from workflow_rl.run_log import RunDirectory, read_search_log, read_training_log
 from workflow_rl.seeding import Stream
 from workflow_rl.settings import AlignmentSettings, TrainSettings
@@ -74,6 +77,65 @@ def test_a_trial_goes_on_with_the_policy_and_the_updates_of_the_one_before(
         first = collector.snapshots[tickets[10 * trial].version]
         trained = load_policy(policies[before])[0].snapshot(0)
         assert first.parameters.tobytes() == trained.parameters.tobytes()
+
+
+def test_more_training_that_spoils_a_policy_is_not_kept(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    # Every policy meets the threshold that has one fix to judge, so rewards decide, most often by luck.
+    settings = TrainSettings.from_flat(
+        {**SMALL, **PIECES, "total_episodes": 200, "compliance_threshold": 0.0, "run_dir": path}
+    )
+    display = RunDisplay(settings, time.monotonic(), Console(file=io.StringIO()))
+    with KeepingCollector() as collector, RunDirectory.create(path) as directory:
+        MainJob(settings, directory, collector, display, Interruption(), time.monotonic()).run()
+    search, scores = read_search_log(path), evaluations(collector)
+    kept = {}
+    for trial, before in continued(path):
+        own, earlier = scores[trial]
+        assert own[0] == earlier[0], "the same fresh episodes"
+        assert search[trial].evaluated_reward == max(own[1], earlier[1])
+        is_new = own[1] >= earlier[1]
+        kept[trial] = is_new
+        assert (search[trial].policy == search[before].policy) is not is_new
+        assert search[trial].policy in [f"policies/{file.name}" for file in (path / "policies").iterdir()]
+    assert set(kept.values()) == {True, False}
+
+
+def test_a_full_training_goes_on_in_smaller_and_smaller_steps(tmp_path: Path) -> None:
+    moved = {}
+    for annealing in (1.0, 1e-6):
+        path = tmp_path / str(annealing)
+        run(path, total_episodes=180, annealing=annealing)
+        policies = [row.policy for row in read_search_log(path)]
+        kept = [(path / policies[trial], path / policies[before]) for trial, before in continued(path)]
+        moved[annealing] = [distance(*files) for files in kept]
+        assert len(kept) >= 2
+    assert max(moved[1.0]) > 0.01
+    assert max(moved[1e-6]) < 1e-5
+
+
+def distance(*files: Path) -> float:
+    """The largest difference between two policies' weights."""
+    one, other = (load_policy(file)[0].snapshot(0).parameters for file in files)
+    return float(np.abs(one - other).max())
+
+
+def evaluations(collector: KeepingCollector) -> list[list[tuple[list[int], float]]]:
+    """Of each trial, the evaluations at its end: the episodes, and what they returned on average."""
+    trials: list[list[tuple[list[int], float]]] = []
+    is_first = True
+    for _, tickets in itertools.groupby(collector.submitted, key=lambda ticket: ticket.batch):
+        alike = list(tickets)
+        if alike[0].stream == Stream.TRAINING_EPISODE:
+            is_first = True
+            continue
+        with closing(Player()) as player:
+            played = player.play(alike, collector.snapshots[alike[0].version])
+        if is_first:
+            trials.append([])
+        is_first = False
+        trials[-1].append(([ticket.episode for ticket in alike], float(played.returns().mean())))
+    return trials
 
 
 def test_the_optimiser_and_the_multiplier_go_on_too(watched: tuple[Path, KeepingCollector]) -> None:

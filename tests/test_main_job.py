@@ -45,6 +45,7 @@ SMALL: dict[str, Any] = {
     "evaluation_episodes": 4,
     "max_steps": 8,
     "stop_rule": "plateau",
+    "refining_share": 0.0,
     "hidden_size": 16,
     "learner_threads": 1,
     "collector": "sequential",
@@ -214,7 +215,7 @@ def test_the_logs_have_the_columns_they_promise(reference: Callable[[int], Path]
     )
     assert search == (
         "iteration,workflow,ucb,mean,std,evaluated_reward,evaluated_reward_standard_error,compliance,"
-        "episodes,met_threshold,observed_compliance,continues"
+        "episodes,met_threshold,observed_compliance,continues,policy"
     )
 
 

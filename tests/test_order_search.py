@@ -28,7 +28,7 @@ from workflow_rl.search_strategies import (
 )
 from workflow_rl.settings import SearchSettings
 from workflow_rl.trials import OrderResult, Trial
-from workflow_rl.workflow import HostType, Workflow, all_workflows
+from workflow_rl.workflow import HostType, all_workflows
 
 WORKFLOWS = all_workflows()
 RANKS = np.array([workflow.ranks for workflow in WORKFLOWS], np.float64)
@@ -47,9 +47,10 @@ def result(
     compliance: float | None = 0.97,
     met_threshold: bool = True,
     continues: int | None = None,
+    episodes: int = 500,
 ) -> OrderResult:
     return OrderResult(
-        WORKFLOWS[index], reward, standard_error, compliance, compliance, 500, met_threshold, continues
+        WORKFLOWS[index], reward, standard_error, compliance, compliance, episodes, met_threshold, continues
     )
 
 
@@ -203,7 +204,7 @@ def test_thompson_draws_orders_as_often_as_they_are_the_best() -> None:
 
 @pytest.mark.parametrize("strategy", ["random", "round-robin"])
 def test_searches_without_a_belief_take_every_order_once_before_any_twice(strategy: str) -> None:
-    search = search_with(search_strategy=strategy, seed=5)
+    search = search_with(search_strategy=strategy, seed=5, total_episodes=10**6)
     orders = []
     for number in range(240):
         trial = search.suggest()
@@ -427,6 +428,25 @@ def test_later_orders_begin_with_the_policy_that_earns_most_and_keeps_to_its_ord
     # What is left of an order is the policy that it came to last.
     assert search_with(kept, result(77, -50.0), result(77, -90.0, continues=1)).beginning() == 0
     assert search_with(kept, result(77, -90.0), result(77, -50.0, continues=1)).beginning() == 2
+
+
+def test_the_last_episodes_go_to_the_best_order_that_was_kept_to() -> None:
+    settings = {"total_episodes": 5000, "max_episodes_per_workflow": 1000}
+    spent = [
+        result(3, -60.0, episodes=1000),
+        result(30, -20.0, met_threshold=False, episodes=1000),
+        result(77, -50.0, episodes=1000),
+    ]
+    assert search_with(*spent, **settings).suggest().continues is None
+    last = search_with(*spent, result(101, -90.0, episodes=1000), **settings).suggest()
+    assert (last.workflow, last.continues, last.full_trainings) == (WORKFLOWS[77], 2, 1)
+    again = search_with(*spent, result(101, -90.0, episodes=1000), **settings, refining_share=0.0).suggest()
+    assert again.continues is None
+
+
+def test_what_no_order_was_kept_to_is_not_refined() -> None:
+    missed = [result(index, -60.0, met_threshold=False, episodes=1000) for index in (3, 30)]
+    assert search_with(*missed, total_episodes=2000).suggest().continues is None
 
 
 def test_results_that_cannot_be_are_refused() -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol, Self
 
 from workflow_rl.alignment_schemes import mask_of
@@ -220,11 +220,10 @@ class MainJob:
 
     def _next_order(self) -> tuple[_Order, Iterable[UpdateReport]]:
         trial = None if self._settings.search.universal else self._next_trial()
-        workflow = None if trial is None else trial.workflow
         if trial is None or trial.continues is None:
-            training = self._training(workflow, self._initial_policy())
+            training = self._training(trial, self._initial_policy())
         else:
-            training = self._training(workflow, ActorCritic(self._shape))
+            training = self._training(trial, ActorCritic(self._shape))
             with self._record.version_errors():
                 training.go_on_from(self._learners.load(self._progress.learners[trial.continues]))
         left = self._remaining_episodes()
@@ -239,15 +238,21 @@ class MainJob:
             state = checkpoint.state["order"]
             stored = state["trial"]
             trial = None if stored is None else Trial.from_state(stored)
-            training = self._training(None if trial is None else trial.workflow, ActorCritic(self._shape))
+            training = self._training(trial, ActorCritic(self._shape))
             return _Order(trial, training), training.resume(state["training"], checkpoint.arrays)
 
-    def _training(self, workflow: Workflow | None, policy: ActorCritic) -> OrderTraining:
+    def _training(self, trial: Trial | None, policy: ActorCritic) -> OrderTraining:
         settings = self._settings
+        step_size = settings.ppo.learning_rate
+        if trial is not None:
+            step_size *= settings.search.annealing**trial.full_trainings
         return OrderTraining(
-            workflow=workflow,
+            workflow=None if trial is None else trial.workflow,
             learner=PPO(
-                policy, settings.ppo, seed=settings.run.seed, stream_index=len(self._progress.policies)
+                policy,
+                replace(settings.ppo, learning_rate=step_size),
+                seed=settings.run.seed,
+                stream_index=len(self._progress.policies),
             ),
             environment=self._environment,
             settings=settings,
@@ -262,16 +267,19 @@ class MainJob:
             return search.suggest()
         last = len(search.results) - 1
         return Trial(
-            Workflow.parse(settings.workflow), settings.total_episodes, continues=None if last < 0 else last
+            Workflow.parse(settings.workflow),
+            settings.total_episodes,
+            continues=None if last < 0 else last,
+            full_trainings=last + 1,
         )
 
     def _initial_policy(self) -> ActorCritic:
         """What a training starts from: the policy of an earlier trial, or fresh weights."""
-        policies = self._progress.policies
         beginning = self._progress.search.beginning()
         if beginning is None:
-            return ActorCritic(self._shape, policy_seed(self._settings.run.seed, len(policies)))
-        return load_policy(self._directory.path / policies[beginning].file)[0]
+            seed = policy_seed(self._settings.run.seed, len(self._progress.policies))
+            return ActorCritic(self._shape, seed)
+        return self._policy_of(beginning)
 
     def _log_update(self, report: UpdateReport) -> None:
         self._progress.num_learnt = report.total_episodes
@@ -313,34 +321,70 @@ class MainJob:
         )
         self._display.show_update(report)
 
-    def _evaluate(self, policy: ActorCritic, workflow: Workflow) -> Score:
+    def _evaluate(self, workflow: Workflow, *policies: ActorCritic) -> list[Score]:
+        """Score policies, each on the same fresh episodes."""
         counters, settings = self._progress.counters, self._settings
-        snapshot = policy.snapshot(counters.version)
         first = counters.evaluation_episode
-        tickets = evaluation_tickets(
-            self._environment,
-            snapshot,
-            run_seed=settings.run.seed,
-            episodes=range(first, first + settings.search.evaluation_episodes),
-            batch=counters.batch,
-            workflow=workflow,
-            mask=mask_of(settings.alignment),
-        )
-        counters.version += 1
-        counters.batch += 1
-        counters.evaluation_episode += len(tickets)
-        with self._record.evaluating():
-            episodes = evaluate_policy(self._collector, snapshot, tickets)
-        return score(episodes, workflow, settings.alignment.compliance)
+        counters.evaluation_episode += settings.search.evaluation_episodes
+        scores = []
+        for policy in policies:
+            snapshot = policy.snapshot(counters.version)
+            tickets = evaluation_tickets(
+                self._environment,
+                snapshot,
+                run_seed=settings.run.seed,
+                episodes=range(first, counters.evaluation_episode),
+                batch=counters.batch,
+                workflow=workflow,
+                mask=mask_of(settings.alignment),
+            )
+            counters.version += 1
+            counters.batch += 1
+            with self._record.evaluating():
+                episodes = evaluate_policy(self._collector, snapshot, tickets)
+            scores.append(score(episodes, workflow, settings.alignment.compliance))
+        return scores
 
     def _finish_order(self, trial: Trial, training: OrderTraining, num_episodes: int) -> None:
         """Evaluate an order and store what it came to; a run cut off before the checkpoint does it again."""
+        policy = training.learner.policy
+        if trial.continues is None:
+            (evaluation,) = self._evaluate(trial.workflow, policy)
+            self._keep_new(trial, training, evaluation)
+        else:
+            evaluation, earlier = self._evaluate(trial.workflow, policy, self._policy_of(trial.continues))
+            if self._is_better(earlier, evaluation):
+                evaluation = earlier
+                self._keep_earlier(trial.continues)
+            else:
+                self._keep_new(trial, training, evaluation)
+        self._record_result(trial, evaluation, num_episodes)
+
+    def _is_better(self, earlier: Score, evaluation: Score) -> bool:
+        """Whether more training spoilt a policy that met the threshold: it earned more, or alone met it."""
+        if not self._met_threshold(earlier):
+            return False
+        return not self._met_threshold(evaluation) or earlier.reward > evaluation.reward
+
+    def _met_threshold(self, evaluation: Score) -> bool:
+        threshold = self._settings.search.compliance_threshold
+        return evaluation.compliance is not None and evaluation.compliance >= threshold
+
+    def _keep_new(self, trial: Trial, training: OrderTraining, evaluation: Score) -> None:
+        """Store the policy that a trial ended with, and its learner."""
         progress, policy = self._progress, training.learner.policy
         number = len(progress.policies)
-        evaluation = self._evaluate(policy, trial.workflow)
         progress.policies.append(self._store_policy(policy, trial.workflow, f"{number:03d}", evaluation))
         progress.learners.append(self._learners.store(number, training.learnt()))
-        self._record_result(trial, evaluation, num_episodes)
+
+    def _keep_earlier(self, trial: int) -> None:
+        """Stay with what an earlier trial came to."""
+        progress = self._progress
+        progress.policies.append(progress.policies[trial])
+        progress.learners.append(progress.learners[trial])
+
+    def _policy_of(self, trial: int) -> ActorCritic:
+        return load_policy(self._directory.path / self._progress.policies[trial].file)[0]
 
     def _tidy_learners(self) -> None:
         """Delete learners that no trial will go on from, whichever of the two last checkpoints is resumed."""
@@ -352,15 +396,14 @@ class MainJob:
         """Store a universal policy, and evaluate it on each order."""
         self._progress.policies.append(self._store_policy(policy, None, "000"))
         for workflow in all_workflows():
-            evaluation = self._evaluate(policy, workflow)
+            (evaluation,) = self._evaluate(workflow, policy)
             self._record_result(Trial(workflow, num_episodes), evaluation, num_episodes)
 
     def _record_result(self, trial: Trial, evaluation: Score, num_episodes: int) -> None:
         """Tell the search, the log and the display what an order came to."""
         search, workflow = self._progress.search, trial.workflow
         number = len(search.results)
-        threshold = self._settings.search.compliance_threshold
-        met_threshold = evaluation.compliance is not None and evaluation.compliance >= threshold
+        met_threshold = self._met_threshold(evaluation)
         search.observe(
             OrderResult(
                 workflow=workflow,
@@ -388,6 +431,7 @@ class MainJob:
                 "met_threshold": met_threshold,
                 "observed_compliance": evaluation.observed_compliance,
                 "continues": trial.continues,
+                "policy": self._file_of(number),
             },
         )
         self._display.show_order(number, workflow, evaluation)
@@ -408,10 +452,12 @@ class MainJob:
         self._directory.write_bytes(file, policy_to_bytes(policy, metadata))
         return TrainedPolicy(_name_of(workflow), file, policy_digest(policy))
 
-    def _file_of(self, result: OrderResult) -> str:
-        """The policy file that earned a result."""
-        trial = 0 if self._settings.search.universal else self._progress.search.results.index(result)
-        return self._progress.policies[trial].file
+    def _file_of(self, trial: int) -> str:
+        """The policy file that earned the result of a trial."""
+        return self._progress.policies[0 if self._settings.search.universal else trial].file
+
+    def _file_of_result(self, result: OrderResult) -> str:
+        return self._file_of(self._progress.search.results.index(result))
 
     def _ranking(self) -> list[RankedOrder]:
         """All orders, best first; none before the first result."""
@@ -434,7 +480,7 @@ class MainJob:
             compliance=None if result is None else result.compliance,
             observed_compliance=None if result is None else result.observed_compliance,
             episodes=order.episodes,
-            policy=None if result is None else self._file_of(result),
+            policy=None if result is None else self._file_of_result(result),
             equivalent_orders=";".join(map(str, order.equivalent)),
         )
 
@@ -454,7 +500,7 @@ class MainJob:
             "best_compliance": None if best is None else best.compliance,
             "best_observed_compliance": None if best is None else best.observed_compliance,
             "best_met_threshold": None if best is None else best.met_threshold,
-            "best_policy": None if best is None else self._file_of(best),
+            "best_policy": None if best is None else self._file_of_result(best),
             "policies": [asdict(policy) for policy in progress.policies],
             "weights_sha256": hashlib.sha256(digests.encode()).hexdigest(),
         }

@@ -79,11 +79,16 @@ class OrderSearch:
         The reward of an order that missed is evidence like any other: a policy that was told the order earned
         it. What it says against the order is said by the chance to be learnt, so that one miss also counts
         against the orders near by, which training would likely fail on next.
+
+        In the end nothing is tried any more: for the last `refining_share` of the episodes the order goes on
+        that is expected to earn most, of those that were trained and met the threshold.
         """
         trained = trained_orders(self._results)
         if not trained and self._strategy.has_belief:
             return self._trial(self._pick(self._classes.representatives()), trained, None)
         evidence = self._evidence(trained)
+        if self._is_refining() and (best := _best_kept(trained, evidence.belief)) is not None:
+            return self._trial(best, trained, evidence)
         scores = self._strategy.scores(evidence)
         going_on = order_to_go_on(trained, self._settings.halvings, lambda order: self._worth(order, scores))
         if going_on is None:
@@ -137,6 +142,11 @@ class OrderSearch:
             draws=generator(self._seed, Stream.SEARCH, len(self._results), _DRAWS_OF_STRATEGY),
         )
 
+    def _is_refining(self) -> bool:
+        """Whether what is left of the episodes is for the best order."""
+        spent = sum(result.episodes for result in self._results)
+        return spent >= (1.0 - self._settings.refining_share) * self._settings.total_episodes
+
     def _worth(self, order: TrainedOrder, scores: NDArray[np.float64]) -> tuple[float, ...]:
         """What decides who is in the better half: its score, or without a belief what it came to."""
         result = order.result
@@ -180,6 +190,7 @@ class OrderSearch:
                 num_trials, self._settings.halvings, self._settings.max_episodes_per_workflow
             ),
             continues=before[-1].trial if before else None,
+            full_trainings=max(0, num_trials - self._settings.halvings),
         )
         if evidence is None or not self._strategy.has_belief:
             return trial
@@ -189,3 +200,9 @@ class OrderSearch:
             standard_deviation=float(evidence.belief.standard_deviation[index]),
             upper_confidence_bound=float(evidence.upper_confidence_bounds[index]),
         )
+
+
+def _best_kept(trained: Sequence[TrainedOrder], belief: OrderPosterior) -> int | None:
+    """The order that is expected to earn most, of those that met the threshold; of equals the earlier."""
+    kept = [order.result.workflow.index for order in trained if order.result.met_threshold]
+    return max(kept, key=lambda index: float(belief.mean[index]), default=None)

@@ -111,6 +111,7 @@ class SearchRow:
         met_threshold: whether the compliance met the run's threshold.
         observed_compliance: as `compliance`, judged by what blue's observation showed.
         continues: number of the trial whose training went on; `None` (an empty cell) if it began one.
+        policy: the file of the policy that earned this; that of an earlier trial if more training spoilt it.
     """
 
     iteration: int
@@ -125,6 +126,7 @@ class SearchRow:
     met_threshold: bool
     observed_compliance: float | None
     continues: int | None
+    policy: str
 
 
 @dataclass(frozen=True)

@@ -200,6 +200,18 @@ class SearchSettings(_Group):
         "earned most so far.",
         minimum=1,
     )
+    annealing: float = _setting(
+        0.5,
+        "What Adam's step size is multiplied by each time an order goes on that has had its full training.",
+        above=0.0,
+        maximum=1.0,
+    )
+    refining_share: float = _setting(
+        0.2,
+        "Share of the episodes, the last ones, in which the order that is believed best so far goes on.",
+        minimum=0.0,
+        maximum=1.0,
+    )
     ucb_beta: float = _setting(
         2.0, "Weight of the standard deviation when the search chooses an order (gp-ucb).", minimum=0.0
     )

@@ -23,6 +23,7 @@ class Trial:
         workflow: the order.
         episodes: training episodes to spend on it now.
         continues: number of the trial whose training goes on; `None` begins one.
+        full_trainings: that the order has had before.
         mean: expected reward; `None`, like the next two, while nothing is known or if nobody asks.
         standard_deviation: of that expectation.
         upper_confidence_bound: the highest reward that is believed possible.
@@ -31,6 +32,7 @@ class Trial:
     workflow: Workflow
     episodes: int
     continues: int | None = None
+    full_trainings: int = 0
     mean: float | None = None
     standard_deviation: float | None = None
     upper_confidence_bound: float | None = None
