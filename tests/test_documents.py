@@ -192,12 +192,16 @@ def run(command: list[str], directory: Path, **given: Any) -> None:
 
 def environment(directory: Path) -> dict[str, str]:
     """Modules of a guide are found in its directory."""
-    return {**os.environ, "PYTHONPATH": str(directory), "OMP_NUM_THREADS": "1"}
+    import_path = [str(directory), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(import_path), "OMP_NUM_THREADS": "1"}
 
 
 def run_until_interrupted(arguments: list[str], directory: Path) -> None:
     """Stop a training with Ctrl-C after its first update."""
-    with subprocess.Popen([*PROGRAM, *arguments], cwd=directory, stdout=subprocess.DEVNULL) as process:
+    command = [*PROGRAM, *arguments]
+    with subprocess.Popen(
+        command, cwd=directory, stdout=subprocess.DEVNULL, env=environment(directory)
+    ) as process:
         log = directory / arguments[-1] / "training_log.csv"
         while not (log.exists() and log.read_text().count("\n") > 1):
             assert process.poll() is None

@@ -80,6 +80,18 @@ def test_a_training_is_the_commands(capfd: pytest.CaptureFixture[str]) -> None:
     assert Path(run) == Path("run")
 
 
+def test_a_search_and_a_defender_are_runs_too() -> None:
+    settings = {name: value for name, value in TINY.items() if name != "evaluation_episodes"}
+    searched = wrl.search(
+        run_dir="answer", attackers="B_lineAgent", unbound_episodes=0, confirmed_orders=0, **TINY
+    )
+    (attacker,) = searched.summary["attackers"]
+    assert wrl.Run(searched.path / "B_lineAgent").ranking()[0].workflow == attacker["ranking"][0]["workflow"]
+    defender = wrl.train_defender(run_dir="defender", validation_episodes=2, **settings)
+    assert defender.updates()[-1].episodes >= 10
+    assert wrl.load_policy(defender).workflow is None
+
+
 def test_a_run_names_its_own_directory() -> None:
     run = wrl.train_env("CartPole-v1", **TINY_ENV)
     assert run.path.parent == Path("runs")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         resume,
         search,
         train,
+        train_defender,
         train_env,
     )
 
@@ -37,6 +38,7 @@ __all__ = [
     "resume",
     "search",
     "train",
+    "train_defender",
     "train_env",
 ]
 

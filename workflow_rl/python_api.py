@@ -1,9 +1,10 @@
 """The package as a library: the functions of `import workflow_rl as wrl`.
 
-    train, train_env, search     a command each, its options as keyword arguments; they return a `Run`
-    resume                       goes on with any of them
-    evaluate                     scores a policy
-    load_policy                  a policy to call from a program of one's own
+    train, search, train_env, train_defender
+                    a command each, its options as keyword arguments; they return a `Run`
+    resume          goes on with any of them
+    evaluate        scores a policy
+    load_policy     a policy to call from a program of one's own
 
 Each does what the command of its name does, and leaves the same directory: `workflow-rl train --n-workers 4`
 is `wrl.train(n_workers=4)`. All settings, their defaults and what they allow are in `settings`.
@@ -55,12 +56,15 @@ __all__ = [
     "resume",
     "search",
     "train",
+    "train_defender",
     "train_env",
 ]
 
 StrPath = str | os.PathLike[str]
 
-_Settings = TypeVar("_Settings", TrainSettings, EnvironmentTrainSettings, FullSearchSettings)
+_Settings = TypeVar(
+    "_Settings", TrainSettings, EnvironmentTrainSettings, DefenderTrainSettings, FullSearchSettings
+)
 
 
 class Run(os.PathLike[str]):
@@ -87,12 +91,11 @@ class Run(os.PathLike[str]):
             RunDirectoryError: there is none yet.
         """
         directory = RunDirectory(self.path)
-        content: Mapping[str, Any] | None = directory.read_json(search_job.ANSWER) or directory.read_json(
-            SUMMARY
-        )
-        if content is None:
-            raise RunDirectoryError(f"{self.path} has no {SUMMARY}: its run is not over, or there was none")
-        return content
+        for name in (search_job.ANSWER, SUMMARY):
+            content: Mapping[str, Any] | None = directory.read_json(name)
+            if content is not None:
+                return content
+        raise RunDirectoryError(f"{self.path} has no {SUMMARY}: its run is not over, or there was none")
 
     def updates(self) -> tuple[TrainingRow, ...] | tuple[LearningRow, ...]:
         """A row for each update so far: of `train` its training_log.csv, of `train_env` its learning_log.csv.
@@ -181,8 +184,25 @@ def search(*, progress: bool = False, **settings: Any) -> Run:
     return _start(FullSearchSettings, search_job.search, settings, progress)
 
 
+def train_defender(*, progress: bool = False, **settings: Any) -> Run:
+    """Train one defender against all attackers, which no workflow binds: `workflow-rl train-defender`.
+
+    Args:
+        progress: print what the command prints.
+        **settings: by name, see `settings.DefenderTrainSettings` or `workflow-rl train-defender --help`.
+
+    Returns:
+        As `train`.
+
+    Raises:
+        WorkflowRLError: as `train`.
+        KeyboardInterrupt: as `train`.
+    """
+    return _start(DefenderTrainSettings, defender_job.train_defender, settings, progress)
+
+
 def resume(path: StrPath, *, progress: bool = False, **changes: Any) -> Run:
-    """Go on with a run of `train`, `train_env` or `search` that was stopped: `--resume` of their commands.
+    """Go on with a run that was stopped, whichever function began it: `--resume` of its command.
 
     Args:
         path: of its directory.
@@ -234,7 +254,7 @@ def evaluate(  # noqa: PLR0913  (the options of the command)
     (10, True)
 
     Args:
-        path: a policy file or a run, whose best policy is taken.
+        path: a policy file, a run, whose best policy is taken, or the name of a policy of the package.
         episodes: how many, per attacker if there are any.
         seed: of the episodes.
         greedy: take the most probable action instead of sampling; `None` does as the policy's run did when it
@@ -291,7 +311,7 @@ def load_policy(
     (3,)
 
     Args:
-        path: a policy file or a run, whose best policy is taken.
+        path: as in `evaluate`.
         workflow: as in `evaluate`.
         simulator: as in `evaluate`; what `make_environment` builds.
         rules: as in `evaluate`.
