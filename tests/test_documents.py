@@ -158,7 +158,7 @@ NOT_RUN = {
     "ray ": "needs several machines; marker ray starts clusters",
     "export ": "the same",
     "workflow-rl train --collector ray": "the same",
-    "workflow-rl train-env --config examples/lunarlander.toml": "needs the extra box2d; marker learning trains it",
+    "workflow-rl train-env --config examples/lunarlander.toml": "needs Box2D; marker learning trains it",
 }
 """Beginnings of commands that are not run here, and why."""
 
