@@ -105,6 +105,7 @@ LAYERS = {
     "programs": (
         "report",
         "report.*",
+        "html_page",
         "replay",
         "watch",
         "replay.*",

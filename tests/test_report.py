@@ -7,7 +7,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,20 @@ import pytest
 from headless_browser import opened
 
 from workflow_rl import cli
+from workflow_rl.report.answer import read_confirmations
 from workflow_rl.report.curves import progress, smoothed, trainings
 from workflow_rl.report.page import page
 from workflow_rl.report.runs import Run, read_runs
 from workflow_rl.report.sections import sections
 from workflow_rl.report.timeline import read_timeline
-from workflow_rl.run_log import RankingRow, SearchRow, TrainingRow
+from workflow_rl.run_log import (
+    VALIDATION_LOG,
+    RankingRow,
+    RunDirectory,
+    SearchRow,
+    TrainingRow,
+    ValidationRow,
+)
 
 TINY = (
     "--episodes-per-update=5",
@@ -257,6 +265,32 @@ def test_the_leaderboard_beside_an_evaluation(trained: Path) -> None:
     rows = values(content(html)["leaderboard"])
     assert {"name": "searched (scores.json), rules leaderboard", "total": -54.0}.items() <= rows[0].items()
     assert "<td>-3.00</td><td>-3.47</td>" in html
+
+
+def test_what_a_search_of_all_attackers_ended_with(trained: Path) -> None:
+    score = {"reward": -20.0, "reward_standard_error": 1.0, "compliance": 0.96}
+    attacker = {"red_agent": "B_lineAgent", "confirmations": [{"workflow": "user,...", "score": score}]}
+    answer = {"attackers": [{**attacker, "unbound": [-15.0, 0.5]}, {**attacker, "unbound": None}]}
+    (trained / "answer.json").write_text(json.dumps(answer))
+    found = read_confirmations([trained])
+    assert [(row.workflow, row.reward) for row in found] == [
+        ("user,...", -20),
+        (None, -15),
+        ("user,...", -20),
+    ]
+    html = page("Report", list(sections(read_runs([trained]), found)))
+    assert "<td>user,...</td><td>-20.0 ± 2.0</td><td>96.0 %</td>" in html
+    assert "<td>no order</td><td>-15.0 ± 1.0</td><td>-</td>" in html
+
+
+def test_validations_of_a_defender(trained: Path) -> None:
+    rows = [ValidationRow(20, 100, 60.0, -90.0, 2.0, True), ValidationRow(40, 200, 120.0, -60.0, 1.0, True)]
+    with RunDirectory.resume(trained) as directory:
+        for row in rows:
+            directory.append_row(VALIDATION_LOG, asdict(row))
+    shown = values(content(page("Report", list(sections(read_runs([trained])))))["validation"])
+    assert [(row["minutes"], row["total"]) for row in shown if "run" in row] == [(1, -90), (2, -60)]
+    assert [row["total"] for row in shown if "run" not in row] == [-89.68]  # the only one by rules 2.1
 
 
 def test_the_page_needs_nothing_else(

@@ -7,13 +7,10 @@ shown.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from functools import cache
-from importlib import resources
 from pathlib import Path
 
-import jinja2
-
 from workflow_rl.cage2.scenario import HOST_NAMES, HOSTS
+from workflow_rl.html_page import render_page
 from workflow_rl.replay.recording import Frame
 from workflow_rl.run_log import RunDirectory
 
@@ -107,15 +104,15 @@ def page(episode: Episode) -> str:
     """The page of an episode, HTML."""
     subnets = _subnets()
     recording = {**asdict(episode), "hosts": [_host_facts(name) for name in HOST_NAMES]}
-    return _template().render(
+    return render_page(
+        "workflow_rl.replay",
+        "replay",
         episode=episode,
         recording=recording,
         subnets=subnets,
         ways=_ways(subnets),
         width=WIDTH,
         height=subnets[-1].top + subnets[-1].height,
-        style=_part("replay.css"),
-        script=_part("replay.js"),
     )
 
 
@@ -152,15 +149,3 @@ def _ways(subnets: tuple[_Subnet, ...]) -> tuple[_Way, ...]:
         for target in host.reveals
         if target != host.name
     )
-
-
-def _part(name: str) -> str:
-    return resources.files("workflow_rl.replay").joinpath(name).read_text("utf-8")
-
-
-@cache
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string(_part("replay.html.jinja"))

@@ -1,6 +1,7 @@
 """Reports: what one run learnt, how fast and why, or several runs beside each other, as one HTML page.
 
     runs       what run directories hold, read for a report
+    answer     what searches of all attackers ended with
     curves     smoothing, and the course of a search
     timeline   who did what when, read from a trace
     figure     what all charts share; they are Vega-Lite specifications made with Altair

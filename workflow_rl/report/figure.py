@@ -75,6 +75,7 @@ def finished(chart: Chart, height: int = HEIGHT) -> Chart:
         sized.configure_axis(
             labelFontSize=12, titleFontSize=12, titleFontWeight="normal", gridOpacity=0.5, labelFlush=False
         )
+        .configure_axisXQuantitative(labelOverlap="parity", labelSeparation=12)
         .configure_legend(orient="bottom", labelFontSize=12, labelLimit=300, columns=4)
         .configure_view(stroke=None)
     )

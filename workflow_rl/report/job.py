@@ -27,13 +27,14 @@ def report(paths: Sequence[Path], output: Path) -> int:
         WorkflowRLError: one line for the user.
     """
     _require_extra()
+    from workflow_rl.report.answer import read_confirmations
     from workflow_rl.report.page import write_report
     from workflow_rl.report.sections import sections
 
     check_writable(output, "--output")
     runs = read_runs(paths)
     title = "Report of " + ", ".join(run.label for run in runs)
-    pictures = write_report(title, tuple(sections(runs)), output)
+    pictures = write_report(title, tuple(sections(runs, read_confirmations(paths))), output)
     Console().print(
         f"{output}: {len(pictures)} charts, also in {pictures[0].parent}; open it in a browser",
         highlight=False,

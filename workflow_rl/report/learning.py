@@ -9,8 +9,18 @@ from typing import Any, TypeVar
 import altair
 import numpy as np
 
+from workflow_rl.protocol import PUBLISHED
 from workflow_rl.report.curves import smoothed, trainings
-from workflow_rl.report.figure import Chart, Figure, data, evaluations, finished, run_colour, status_shape
+from workflow_rl.report.figure import (
+    GREY,
+    Chart,
+    Figure,
+    data,
+    evaluations,
+    finished,
+    run_colour,
+    status_shape,
+)
 from workflow_rl.report.runs import Run
 from workflow_rl.run_log import LearningRow, TrainingRow
 
@@ -46,6 +56,14 @@ def learning_figures(runs: Sequence[Run]) -> Iterator[Figure]:
             "Compliance",
             f"Share of the fixes that kept to the order; {WITH_INTERVAL}.",
             _compliance(runs),
+        )
+    if any(run.validation for run in runs):
+        yield Figure(
+            "validation",
+            "Validation by the challenge's protocol",
+            "Sum of the mean returns of the nine cells with its 95 % interval, on episodes kept for "
+            "validation. Dashed: what was published by the same rules.",
+            _validation(runs),
         )
     if any(run.learning for run in runs):
         yield Figure(
@@ -99,6 +117,33 @@ def _compliance(runs: Sequence[Run]) -> Chart:
         "mean:Q", title="compliance", axis=altair.Axis(format="%"), scale=altair.Scale(domain=[0, 1])
     )
     return finished(lines(rows, runs, "training episodes", y))
+
+
+def _validation(runs: Sequence[Run]) -> Chart:
+    rows = [
+        {
+            "run": run.label,
+            "minutes": row.seconds / 60,
+            "total": row.total,
+            "lower": row.total - row.total_half_width,
+            "upper": row.total + row.total_half_width,
+        }
+        for run in runs
+        for row in run.validation
+    ]
+    base = altair.Chart(data(rows)).encode(
+        x=altair.X("minutes:Q", title="minutes since the start"), color=run_colour(runs)
+    )
+    interval = base.mark_rule().encode(y=altair.Y("lower:Q", title="sum of nine mean returns"), y2="upper:Q")
+    line = base.mark_line(point=True).encode(
+        y=altair.Y("total:Q", scale=altair.Scale(zero=False)),
+        tooltip=["run:N", altair.Tooltip("minutes:Q", format=".1f"), altair.Tooltip("total:Q", format=".2f")],
+    )
+    rules = {run.settings["rules"] for run in runs if run.validation}
+    known = [{"name": p.name, "total": p.total} for p in PUBLISHED if p.rules in rules]
+    published = altair.Chart(data(known)).mark_rule(strokeDash=[4, 3], color=GREY)
+    published = published.encode(y="total:Q", tooltip=["name:N", "total:Q"])
+    return finished(altair.LayerChart(layer=[published, interval, line]))
 
 
 def _environment_curves(runs: Sequence[Run], value: Callable[[LearningRow], float], title: str) -> Chart:

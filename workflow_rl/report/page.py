@@ -6,16 +6,14 @@ The charts are drawn by Vega, whose source is part of the page: 0.9 MB, most of 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from pathlib import Path
-from typing import Any
 
-import jinja2
 import vl_convert
 
+from workflow_rl.html_page import render_page
 from workflow_rl.report.figure import Figure
 from workflow_rl.run_log import RunDirectory
 
@@ -31,7 +29,7 @@ class Table:
     Attributes:
         heading: of each column.
         rows: cells as they are shown.
-        marked: rows that differ where the others do not, by number.
+        marked: numbers of the rows that stand out.
     """
 
     heading: tuple[str, ...]
@@ -74,7 +72,7 @@ def write_report(title: str, sections: Sequence[Section], file: Path) -> list[Pa
     """
     directory = RunDirectory(file.parent)
     directory.write_bytes(file.name, page(title, sections).encode())
-    figures = [figure for section in sections for figure in section.figures]
+    figures = list(_figures(sections))
     names = [f"{file.stem}-figures/{figure.name}.png" for figure in figures]
     for name, figure in zip(names, figures, strict=True):
         directory.write_bytes(name, png(figure))
@@ -84,12 +82,12 @@ def write_report(title: str, sections: Sequence[Section], file: Path) -> list[Pa
 def page(title: str, sections: Sequence[Section]) -> str:
     """The report as HTML."""
     specifications = {figure.name: figure.chart.to_dict() for figure in _figures(sections)}
-    return _template().render(
+    return render_page(
+        "workflow_rl.report",
+        "report",
         title=title,
         sections=sections,
         specifications=specifications,
-        style=_part("report.css"),
-        script=_part("report.js"),
         vega=_vega(),
     )
 
@@ -101,28 +99,11 @@ def png(figure: Figure) -> bytes:
     return picture
 
 
-def _figures(sections: Iterable[Section]) -> Iterable[Figure]:
+def _figures(sections: Iterable[Section]) -> Iterator[Figure]:
     return (figure for section in sections for figure in section.figures)
-
-
-def differing(rows: Mapping[str, Sequence[Any]]) -> frozenset[int]:
-    """Numbers of the rows whose values are not all the same."""
-    return frozenset(number for number, values in enumerate(rows.values()) if len(set(map(str, values))) > 1)
 
 
 @cache
 def _vega() -> str:
     source: str = vl_convert.javascript_bundle(_EXPORTS)
     return source.replace("</script", "<\\/script")
-
-
-def _part(name: str) -> str:
-    return resources.files("workflow_rl.report").joinpath(name).read_text("utf-8")
-
-
-@cache
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string(_part("report.html.jinja"))

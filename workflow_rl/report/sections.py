@@ -2,30 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from workflow_rl.bench.machine import describe_machine
 from workflow_rl.cage2.scenario import RED_AGENTS
 from workflow_rl.display import percent
-from workflow_rl.evaluation import HORIZONS
+from workflow_rl.evaluation import HORIZONS, NORMAL_95
 from workflow_rl.protocol import PUBLISHED
+from workflow_rl.report.answer import Confirmation
 from workflow_rl.report.leaderboard import leaderboard_figure
 from workflow_rl.report.learning import learning_figures
-from workflow_rl.report.page import Section, Table, differing
+from workflow_rl.report.page import Section, Table
 from workflow_rl.report.runs import Run
 from workflow_rl.report.search import search_figures
 from workflow_rl.report.speed import speed_figures, timeline_figure
 from workflow_rl.report.timeline import read_timeline
 
+_ANSWER = (
+    "Mean returns with their 95 % intervals: of the first orders of each search, played once more in fresh "
+    "episodes on the simulator that the search confirms on; of no order, as the search's own simulator "
+    "scored it."
+)
 
-def sections(runs: Sequence[Run]) -> Iterator[Section]:
+
+def sections(runs: Sequence[Run], confirmations: Sequence[Confirmation] = ()) -> Iterator[Section]:
     """The parts of the report of some runs.
+
+    Args:
+        runs: beside each other.
+        confirmations: what searches of all attackers among them ended with.
 
     Raises:
         RunDirectoryError: a trace cannot be read.
     """
     yield Section("Overview", table=_overview(runs))
+    if confirmations:
+        yield Section("Answer", table=_answer(confirmations), note=_ANSWER)
     if any(run.training or run.learning for run in runs):
         yield Section("Learning", tuple(learning_figures(runs)))
     else:
@@ -44,6 +57,19 @@ def sections(runs: Sequence[Run]) -> Iterator[Section]:
     )
 
 
+def _answer(confirmations: Sequence[Confirmation]) -> Table:
+    rows = tuple(
+        (
+            found.red_agent,
+            found.workflow or "no order",
+            f"{found.reward:.1f} ± {NORMAL_95 * found.standard_error:.1f}",
+            percent(found.compliance),
+        )
+        for found in confirmations
+    )
+    return Table(("attacker", "order", "reward", "compliance"), rows)
+
+
 def _overview(runs: Sequence[Run]) -> Table:
     rows: dict[str, list[str]] = {}
     for run in runs:
@@ -55,9 +81,6 @@ def _overview(runs: Sequence[Run]) -> Table:
 def _facts(run: Run) -> dict[str, str]:
     """What one wants to know of a run first; the same names for every run."""
     summary = run.summary
-    best, error = summary.get("best_reward"), summary.get("best_reward_standard_error")
-    order = summary.get("best_workflow")
-    evaluated = summary.get("mean_return"), summary.get("standard_error")
     played = run.settings.get("env") or f"{run.settings['simulator']}, {run.settings['red_agent']}"
     return {
         "command": f"workflow-rl {run.command}",
@@ -67,8 +90,8 @@ def _facts(run: Run) -> dict[str, str]:
         "training episodes": f"{run.num_episodes:,}",
         "wall time": _number(summary.get("wall_seconds"), "s"),
         "warm throughput": _number(summary.get("warm_episodes_per_second"), "episodes/s"),
-        "best order": str(order or "–"),
-        "evaluated reward": _with_error(best, error) if best is not None else _with_error(*evaluated),
+        "best order": str(summary.get("best_workflow") or "–"),
+        "evaluated reward": _evaluated_reward(summary),
         "compliance": percent(summary.get("best_compliance")),
         "compliance as blue sees it": percent(summary.get("best_observed_compliance")),
         "retries": str(summary.get("retries", "–")),
@@ -79,10 +102,17 @@ def _number(value: float | None, unit: str) -> str:
     return "–" if value is None else f"{value:,.1f} {unit}"
 
 
-def _with_error(value: float | None, standard_error: float | None) -> str:
-    if value is None or standard_error is None:
+def _evaluated_reward(summary: Mapping[str, Any]) -> str:
+    """With half of its 95 % interval; what it is called depends on the run's command."""
+    if summary.get("validation_total") is not None:
+        return (
+            f"{summary['validation_total']:.2f} ± {summary['validation_total_half_width']:.2f}, "
+            "sum of nine cells"
+        )
+    name = next((n for n in ("best_reward", "evaluation_return") if summary.get(n) is not None), None)
+    if name is None:
         return "–"
-    return f"{value:.2f} ± {standard_error:.2f} (one standard error)"
+    return f"{summary[name]:.2f} ± {NORMAL_95 * summary[f'{name}_standard_error']:.2f}"
 
 
 def _evaluation(runs: Sequence[Run]) -> Section:
@@ -140,7 +170,8 @@ def _configuration(runs: Sequence[Run]) -> Table:
     names = list(dict.fromkeys(name for run in runs for name in run.settings))
     values = {name: [run.settings.get(name, "–") for run in runs] for name in names}
     rows = tuple((name, *map(_shown, row)) for name, row in values.items())
-    return Table(("setting", *(run.label for run in runs)), rows, differing(values))
+    differing = frozenset(number for number, row in enumerate(rows) if len(set(row[1:])) > 1)
+    return Table(("setting", *(run.label for run in runs)), rows, differing)
 
 
 def _shown(value: Any) -> str:
