@@ -73,7 +73,7 @@ class GameSettings:
         decoy_memory: add 104 bits: the decoys that blue has standing, per host in the order of its actions.
         recency_memory: add 156 bits: per host whether its last scan and its last exploit that blue saw, and
             blue's own last Restore, are at most 2, 4, 8 or 16 steps ago.
-        action_set: "all", the challenge's 145 actions; or "next-decoy", 36 (`action_sets`).
+        action_set: "all", the challenge's 145 actions; or "next-decoy", 39 (`action_sets`).
 
     Raises:
         SettingError: a value is not one of those allowed.
