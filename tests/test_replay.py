@@ -23,7 +23,7 @@ from workflow_rl.episode import EnvironmentSpec, Episodes
 from workflow_rl.evaluation import evaluate_policy, evaluation_tickets, score
 from workflow_rl.policy import ActorCritic, policy_to_bytes
 from workflow_rl.replay.job import ReplayPlan, play
-from workflow_rl.replay.page import Episode, page, write_page
+from workflow_rl.replay.page import RecordedEpisode, page, write_page
 from workflow_rl.rollout import shape_for
 from workflow_rl.seeding import Stream, environment_seed, episode_key
 from workflow_rl.stored_policy import StoredPolicy, read_policy
@@ -49,7 +49,7 @@ def policy_file(tmp_path: Path) -> Path:
     return file
 
 
-def recorded(policy_file: Path, **plan: Any) -> tuple[StoredPolicy, Episode]:
+def recorded(policy_file: Path, **plan: Any) -> tuple[StoredPolicy, RecordedEpisode]:
     stored = read_policy(policy_file, simulator=plan.pop("simulator", None))
     return stored, play(stored, ReplayPlan(max_steps=STEPS, **plan))
 
@@ -151,7 +151,7 @@ def test_the_page_needs_nothing_else_and_is_the_same_each_time(policy_file: Path
 
 def test_a_name_cannot_break_out_of_the_page(policy_file: Path) -> None:
     _, replay = recorded(policy_file)
-    named = Episode(**{**vars(replay), "policy": "</script><script>alert(1)</script>"})
+    named = RecordedEpisode(**{**vars(replay), "policy": "</script><script>alert(1)</script>"})
     assert "<script>alert" not in page(named)
 
 
@@ -308,7 +308,7 @@ def assert_shows(browser: Any, frame: Any) -> None:
     assert shown == expected
 
 
-def page_of(policy_file: Path, tmp_path: Path, **plan: Any) -> tuple[Path, Episode]:
+def page_of(policy_file: Path, tmp_path: Path, **plan: Any) -> tuple[Path, RecordedEpisode]:
     _, replay = recorded(policy_file, **plan)
     file = tmp_path / "replay.html"
     write_page(replay, file)

@@ -21,6 +21,7 @@ from rich.table import Table
 from workflow_rl.display import duration, figures_table, percent
 from workflow_rl.report.runs import Run, read_runs
 from workflow_rl.run_log import LearningRow, TrainingRow, is_going_on
+from workflow_rl.run_opening import kind_of_run
 
 _LOOK_SECONDS = 1.0
 _RECENT_UPDATES = 20
@@ -59,31 +60,30 @@ def _views(path: Path) -> Iterator[RenderableType]:
     """What there is to see at each look; the last one is of the run as it ended."""
     while True:
         goes_on = is_going_on(path)  # asked first, so that what a run writes at its very end is seen
-        yield _view(read_runs([path]), goes_on)
+        yield _view(path, read_runs([path]), goes_on)
         if not goes_on:
             return
         time.sleep(_LOOK_SECONDS)
 
 
-def _view(runs: Sequence[Run], goes_on: bool) -> RenderableType:
+def _view(path: Path, runs: Sequence[Run], goes_on: bool) -> RenderableType:
     """The run that was worked on last in full, one line for each other."""
     last = max(runs, key=_last_change)
-    others = [_line(run) for run in runs if run is not last]
-    return Group(*others, _line(last, goes_on=goes_on), *_details(last))
+    if goes_on:
+        state = f"going on, last update {duration(time.time() - _last_change(last))} ago"
+    else:
+        state = f"stopped; workflow-rl {kind_of_run(path).command} --resume {path} goes on"
+    others = [_line(run, "stopped") for run in runs if run is not last]
+    return Group(*others, _line(last, state), *_details(last))
 
 
 def _last_change(run: Run) -> float:
     return max(file.stat().st_mtime for file in (run.path, *run.path.glob("*_log.csv")))
 
 
-def _line(run: Run, *, goes_on: bool = False) -> str:
-    if run.is_complete:
-        state = "complete"
-    elif goes_on:
-        state = f"going on, last update {duration(time.time() - _last_change(run))} ago"
-    else:
-        state = f"stopped; workflow-rl {run.command} --resume {run.path} goes on"
-    return f"{run.path}: workflow-rl {run.command}, {state}"
+def _line(run: Run, state: str) -> str:
+    """What a run is, and its state if it is not complete."""
+    return f"{run.path}: workflow-rl {run.command}, {'complete' if run.is_complete else state}"
 
 
 def _details(run: Run) -> list[RenderableType]:

@@ -12,7 +12,7 @@ from workflow_rl.cage2.scenario import RED_AGENT_CHOICES
 from workflow_rl.environments import describe, with_attacker
 from workflow_rl.errors import SettingError
 from workflow_rl.evaluation import evaluation_tickets
-from workflow_rl.replay.page import Episode, write_page
+from workflow_rl.replay.page import RecordedEpisode, write_page
 from workflow_rl.replay.recording import record_episode
 from workflow_rl.settings import RunSettings
 from workflow_rl.stored_policy import StoredPolicy, read_policy
@@ -86,7 +86,7 @@ def replay(path: Path, plan: ReplayPlan) -> int:
     return 0
 
 
-def play(stored: StoredPolicy, plan: ReplayPlan) -> Episode:
+def play(stored: StoredPolicy, plan: ReplayPlan) -> RecordedEpisode:
     """Play the episode that a plan names."""
     environment = with_attacker(stored.environment, plan.red_agent, plan.max_steps)
     greedy = stored.is_greedy if plan.greedy is None else plan.greedy
@@ -101,7 +101,7 @@ def play(stored: StoredPolicy, plan: ReplayPlan) -> Episode:
         greedy=greedy,
         mask=stored.mask,
     )
-    return Episode(
+    return RecordedEpisode(
         policy=stored.file.name,
         red_agent=plan.red_agent,
         simulator=describe(environment),

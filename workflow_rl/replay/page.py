@@ -31,7 +31,7 @@ _ROWS: dict[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class Episode:
+class RecordedEpisode:
     """An episode that was recorded, and what it is.
 
     Attributes:
@@ -91,7 +91,7 @@ class _Way:
     end: tuple[float, float]
 
 
-def write_page(episode: Episode, file: Path) -> None:
+def write_page(episode: RecordedEpisode, file: Path) -> None:
     """Write the page atomically.
 
     Raises:
@@ -100,7 +100,7 @@ def write_page(episode: Episode, file: Path) -> None:
     RunDirectory(file.parent).write_bytes(file.name, page(episode).encode())
 
 
-def page(episode: Episode) -> str:
+def page(episode: RecordedEpisode) -> str:
     """The page of an episode, HTML."""
     subnets = _subnets()
     recording = {**asdict(episode), "hosts": [_host_facts(name) for name in HOST_NAMES]}
