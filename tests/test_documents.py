@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 import pytest
@@ -148,6 +147,11 @@ SHORTER = {
 }
 """What makes a call short; an option given twice has the later value. A resumed run has its own settings."""
 
+SHORTER_PYTHON = {
+    '"CartPole-v1", n_workers=2)': '"CartPole-v1", n_workers=2, total_steps=2000)',
+}
+"""What stands in a program, and what takes its place."""
+
 STOPPED = "train --n-workers 2 --total-episodes 2000 --run-dir stopped-run"
 """A call that the document stops with Ctrl-C."""
 
@@ -178,7 +182,7 @@ def in_short(arguments: list[str]) -> list[str]:
     return arguments if "--resume" in arguments else [*arguments, *SHORTER.get(name, "").split()]
 
 
-def run(command: list[str], directory: Path, **given: Any) -> None:
+def run(command: list[str], directory: Path) -> None:
     done = subprocess.run(
         command,
         cwd=directory,
@@ -186,7 +190,6 @@ def run(command: list[str], directory: Path, **given: Any) -> None:
         text=True,
         timeout=300,
         env=environment(directory),
-        **given,
     )
     assert done.returncode == 0, f"{command}: {done.stdout[-1000:]}{done.stderr[-2000:]}"
 
@@ -225,11 +228,14 @@ def run_commands(block: Block, directory: Path) -> None:
 
 def run_python(block: Block, directory: Path) -> None:
     """Run a program as somebody would type it in, or as the module that its guide makes of it."""
-    if module := re.match(r"# (\w+\.py)\n", block.text):
-        (directory / module[1]).write_text(block.text)
+    program = block.text
+    for long, short in SHORTER_PYTHON.items():
+        program = program.replace(long, short)
+    if module := re.match(r"# (\w+\.py)\n", program):
+        (directory / module[1]).write_text(program)
         run([sys.executable, module[1]], directory)
     else:
-        run([sys.executable, "-"], directory, input=block.text)
+        run([sys.executable, "-c", program], directory)
 
 
 @pytest.fixture(scope="module")
