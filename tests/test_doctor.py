@@ -54,15 +54,8 @@ def test_few_open_files_bound_the_workers(tmp_path: Path) -> None:
     assert found["environments whose steps wait"]["n_workers"] == 12
 
 
-def test_a_torch_that_cannot_be_loaded(tmp_path: Path) -> None:
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("raise ImportError('libtorch is not where it was')")
-    code, found = doctor(tmp_path)
-    assert code == 1
-    assert found["torch"]["status"] == "missing"
-    assert found["torch"]["advice"] == "libtorch is not where it was"
-
-
-def test_requirements_that_are_not_met(tmp_path: Path) -> None:
     distribution = tmp_path / "workflow_rl-9.dist-info"
     distribution.mkdir()
     (distribution / "METADATA").write_text(
@@ -72,6 +65,8 @@ def test_requirements_that_are_not_met(tmp_path: Path) -> None:
     )
     code, found = doctor(tmp_path)
     assert code == 1
+    assert found["torch"]["status"] == "missing"
+    assert found["torch"]["advice"] == "libtorch is not where it was"
     assert found["Python"]["advice"] == ">=3.99 is needed"
     assert found["requirements"]["found"] == "not met: no-such-package>=2, numpy<0.1"
     assert found["extra moon"]["status"] == "note"
