@@ -18,6 +18,7 @@ from headless_browser import opened
 from workflow_rl import cli
 from workflow_rl.report.answer import read_confirmations
 from workflow_rl.report.curves import progress, smoothed, trainings
+from workflow_rl.report.figure import evaluations
 from workflow_rl.report.page import page
 from workflow_rl.report.runs import Run, read_runs
 from workflow_rl.report.sections import sections
@@ -221,6 +222,19 @@ def test_the_charts_hold_the_figures_of_the_logs(trained: Path) -> None:
     assert cells["user", 1] == pytest.approx(mean_with_user_first(run))
     seconds = {row["part"]: row["seconds"] for row in values(charts["time"])}
     assert sum(seconds.values()) == pytest.approx(run.summary["wall_seconds"])
+
+
+def test_policies_are_marked_where_their_training_had_got_to(trained: Path) -> None:
+    (run,) = read_runs([trained])
+    assert [row["x"] for row in evaluations(run)] == [20, 40, 60]
+    universal = replace(run, settings={**run.settings, "universal": True})  # which counts all orders together
+    assert [row["x"] for row in evaluations(universal)] == [20, 20, 20]
+
+
+def test_a_search_that_kept_to_nothing_has_no_regret_to_show(trained: Path) -> None:
+    (run,) = read_runs([trained])
+    missed = replace(run, search=tuple(replace(row, met_threshold=False) for row in run.search))
+    assert "regret-searched" not in content(page("Report", list(sections([missed]))))
 
 
 def mean_with_user_first(run: Run) -> float:

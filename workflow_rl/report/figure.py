@@ -105,7 +105,7 @@ def evaluations(run: Run) -> list[dict[str, Any]]:
     rows = []
     episodes = 0
     for row in run.search:
-        episodes += row.episodes
+        episodes = row.episodes if run.settings["universal"] else episodes + row.episodes
         half = NORMAL_95 * row.evaluated_reward_standard_error
         rows.append(
             {

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import altair
 import numpy as np
@@ -42,13 +43,14 @@ def search_figures(run: Run) -> Iterator[Figure]:
             "threshold demands. Line: best so far of those that kept to it.",
             _search_course(run),
         )
-    if len(run.search) > 1 and run.ranking:
+    known = [asdict(point) for point in progress(run.search, run.ranking) if point.regret is not None]
+    if len(run.search) > 1 and known:
         yield Figure(
             f"regret-{stem}",
             f"Regret that is left: {run.label}",
             "What the best order is expected to earn more than the best one trained so far and kept to, by "
             "what the Gaussian process believes at the end.",
-            _regret(run),
+            _regret(run, known),
         )
     if run.ranking:
         yield Figure(
@@ -94,8 +96,7 @@ def _trial_axis(run: Run) -> altair.X:
     )
 
 
-def _regret(run: Run) -> Chart:
-    course = [asdict(point) for point in progress(run.search, run.ranking) if point.regret is not None]
+def _regret(run: Run, course: Sequence[Mapping[str, Any]]) -> Chart:
     chart = (
         altair.Chart(data(course))
         .mark_line(interpolate="step-after", point=True, color=BLUE)
