@@ -142,8 +142,6 @@ SHORTER = {
     "train-defender": "--total-episodes 40 --episodes-per-update 20 --validation-episodes 2 --n-workers 2",
     "evaluate": "--episodes 2 --n-workers 2",
     "baselines": "--episodes 2",
-    "bench collectors": "--workers 2 --rounds 1 --seconds 0.2 --episodes-per-update 2",
-    "bench simulator": "--quick",
 }
 """What makes a call short; an option given twice has the later value. A resumed run has its own settings."""
 
@@ -162,6 +160,7 @@ NOT_RUN = {
     "ray ": "needs several machines; marker ray starts clusters",
     "export ": "the same",
     "workflow-rl train --collector ray": "the same",
+    "workflow-rl bench": "marker benchmarks runs it in short",
     "workflow-rl train-env --config examples/lunarlander.toml": "needs Box2D; marker learning trains it",
 }
 """Beginnings of commands that are not run here, and why."""
@@ -177,9 +176,7 @@ def guides() -> list[Path]:
 
 def in_short(arguments: list[str]) -> list[str]:
     """A call, and what makes it short."""
-    name = " ".join(itertools.takewhile(lambda word: not word.startswith("-"), arguments[:2]))
-    name = name if name in SHORTER else arguments[0]
-    return arguments if "--resume" in arguments else [*arguments, *SHORTER.get(name, "").split()]
+    return arguments if "--resume" in arguments else [*arguments, *SHORTER.get(arguments[0], "").split()]
 
 
 def run(command: list[str], directory: Path) -> None:
