@@ -249,7 +249,7 @@ def mean_with_user_first(run: Run) -> float:
 
 
 def test_runs_beside_each_other(trained: Path, command: Command) -> None:
-    other = ("--total-episodes=20", "--seed=1", "--run-dir=other")
+    other = ("--total-episodes=40", "--seed=1", "--run-dir=other")
     assert command("train", *other, *TINY) == 0
     html = page("Report", list(sections(read_runs([trained, Path("other")]))))
     charts = content(html)

@@ -30,7 +30,7 @@ TINY = (
     "--collector=sequential",
 )
 ENDLESS = ("--total-episodes=10000000", "--max-episodes-per-workflow=10000000", "--stop-rule=threshold")
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 110.0
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from workflow_rl.report.figure import (
     Figure,
     data,
     evaluations,
+    file_stem,
     finished,
     status_shape,
 )
@@ -33,18 +34,19 @@ _STATUSES = ("kept", "missed", "predicted")
 
 
 def search_figures(run: Run) -> Iterator[Figure]:
-    """How a search went, and what it believes of every order at its end."""
-    stem = run.label.replace("/", "-")
-    if len(run.search) > 1:
-        yield Figure(
-            f"search-{stem}",
-            f"Search: {run.label}",
-            "Marks: evaluated orders, with 95 % intervals; crosses kept to their order less than the "
-            "threshold demands. Line: best so far of those that kept to it.",
-            _search_course(run),
-        )
+    """How a search went, and what it believes of every order at its end; nothing of a run of one order."""
+    if len(run.search) < 2:
+        return
+    stem = file_stem(run)
+    yield Figure(
+        f"search-{stem}",
+        f"Search: {run.label}",
+        "Marks: evaluated orders, with 95 % intervals; crosses kept to their order less than the threshold "
+        "demands. Line: best so far of those that kept to it.",
+        _search_course(run),
+    )
     known = [asdict(point) for point in progress(run.search, run.ranking) if point.regret is not None]
-    if len(run.search) > 1 and known:
+    if known:
         yield Figure(
             f"regret-{stem}",
             f"Regret that is left: {run.label}",
