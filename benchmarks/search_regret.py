@@ -55,7 +55,10 @@ class Contest:
         """Of a strategy, `name` or `name:halvings`, after each of `trials`, (K,)."""
         name, _, halvings = strategy.partition(":")
         settings = SearchSettings(
-            search_strategy=name, halvings=int(halvings or 0), max_episodes_per_workflow=self.full_episodes
+            search_strategy=name,
+            halvings=int(halvings or 0),
+            max_episodes_per_workflow=self.full_episodes,
+            refining_share=0.0,  # regret is asked for all along, and there is nothing to refine
         )
         return regrets(self.landscape(seed), settings, self.full_episodes * np.array(self.trials), seed)
 

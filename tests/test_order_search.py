@@ -57,7 +57,7 @@ def result(
 def search_with(
     *results: OrderResult, seed: int = 0, classes: OrderClasses | None = None, **settings: Any
 ) -> OrderSearch:
-    search = OrderSearch(SearchSettings(**{"halvings": 0, **settings}), classes, seed=seed)
+    search = OrderSearch(SearchSettings(**settings), classes, seed=seed)
     for one in results:
         search.observe(one)
     return search
@@ -113,7 +113,7 @@ def random_regrets(rewards: NDArray[np.float64], learnable: NDArray[np.bool_]) -
 
 def regrets_on(landscape: str, strategy: str, num_trials: int) -> NDArray[np.float64]:
     """Regret after so many full trainings, on 30 landscapes of a kind, (30,)."""
-    settings = SearchSettings(search_strategy=strategy, max_episodes_per_workflow=FULL, halvings=0)
+    settings = SearchSettings(search_strategy=strategy, max_episodes_per_workflow=FULL)
     budget = np.array([num_trials * FULL])
     return np.array(
         [
@@ -273,7 +273,7 @@ def test_ties_are_broken_by_seed() -> None:
 
 def resumed(search: OrderSearch, **settings: Any) -> OrderSearch:
     """A search that went through a JSON file."""
-    other = OrderSearch(SearchSettings(**{"halvings": 0, **settings}), seed=0)
+    other = OrderSearch(SearchSettings(**settings), seed=0)
     other.restore(json.loads(json.dumps(search.to_state(), allow_nan=False)))
     return other
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Sequence
 from statistics import fmean
@@ -16,7 +15,6 @@ from workflow_rl.successive_halving import (
     episodes_of_next_trial,
     expected_when_full,
     gains_by_rung,
-    num_halvings,
     order_to_go_on,
 )
 from workflow_rl.trials import OrderResult, TrainedOrder, trained_orders, trial_counts
@@ -36,16 +34,6 @@ def by_reward(order: TrainedOrder) -> tuple[float, ...]:
 def going_on(results: Sequence[OrderResult], halvings: int) -> int | None:
     order = order_to_go_on(trained_orders(results), halvings, by_reward)
     return None if order is None else order.result.workflow.index
-
-
-@pytest.mark.parametrize(
-    ("full", "batch", "expected"),
-    [(10_000, 100, 3), (100_000, 100, 3), (4_000, 100, 2), (999, 100, 0), (20, 10, 0)],
-)
-def test_first_trainings_have_ten_updates(full: int, batch: int, expected: int) -> None:
-    settings = SearchSettings(max_episodes_per_workflow=full, episodes_per_update=batch)
-    assert num_halvings(settings) == expected
-    assert num_halvings(dataclasses.replace(settings, halvings=5)) == 5
 
 
 @pytest.mark.parametrize(("halvings", "full"), [(0, 10_000), (3, 10_000), (3, 1000), (2, 2)])

@@ -27,12 +27,7 @@ from workflow_rl.gaussian_process import OrderPosterior
 from workflow_rl.search_strategies import STRATEGIES, Evidence, exploration_weight, outcome
 from workflow_rl.seeding import Stream, generator
 from workflow_rl.settings import SearchSettings
-from workflow_rl.successive_halving import (
-    episodes_of_next_trial,
-    expected_when_full,
-    num_halvings,
-    order_to_go_on,
-)
+from workflow_rl.successive_halving import episodes_of_next_trial, expected_when_full, order_to_go_on
 from workflow_rl.trials import OrderResult, TrainedOrder, Trial, trained_orders, trial_counts
 from workflow_rl.workflow import NUM_WORKFLOWS, Workflow
 
@@ -57,7 +52,6 @@ class OrderSearch:
         self, settings: SearchSettings, classes: OrderClasses | None = None, *, seed: int = 0
     ) -> None:
         self._settings = settings
-        self._halvings = num_halvings(settings)
         self._strategy = STRATEGIES[settings.search_strategy]
         self._classes = classes or OrderClasses.all_different()
         self._seed = seed
@@ -96,7 +90,7 @@ class OrderSearch:
         if self._is_refining() and (best := _best_kept(trained, evidence.belief)) is not None:
             return self._trial(best, trained, evidence)
         scores = self._strategy.scores(evidence)
-        going_on = order_to_go_on(trained, self._halvings, lambda order: self._worth(order, scores))
+        going_on = order_to_go_on(trained, self._settings.halvings, lambda order: self._worth(order, scores))
         if going_on is None:
             index = self._best_of(self._candidates(), scores, evidence)
         else:
@@ -136,7 +130,7 @@ class OrderSearch:
         self._results = [OrderResult.from_state(result) for result in state["results"]]
 
     def _evidence(self, trained: Sequence[TrainedOrder]) -> Evidence:
-        halvings, threshold = self._halvings, self._settings.compliance_threshold
+        halvings, threshold = self._settings.halvings, self._settings.compliance_threshold
         return Evidence(
             observations=expected_when_full(trained, self._results, halvings),
             outcomes=[
@@ -167,7 +161,7 @@ class OrderSearch:
             np.array([result.workflow.index for result in results], np.int64)
         ]
         has_met = np.array([result.met_threshold for result in results], np.bool_)
-        is_miss = (counts > self._halvings) & ~has_met
+        is_miss = (counts > self._settings.halvings) & ~has_met
         representatives = self._classes.representatives()
         num_trials = np.bincount(tried, minlength=NUM_WORKFLOWS)[representatives]
         num_misses = np.bincount(tried[is_miss], minlength=NUM_WORKFLOWS)[representatives]
@@ -193,10 +187,10 @@ class OrderSearch:
         trial = Trial(
             workflow=before[-1].result.workflow if before else workflow,
             episodes=episodes_of_next_trial(
-                num_trials, self._halvings, self._settings.max_episodes_per_workflow
+                num_trials, self._settings.halvings, self._settings.max_episodes_per_workflow
             ),
             continues=before[-1].trial if before else None,
-            full_trainings=max(0, num_trials - self._halvings),
+            full_trainings=max(0, num_trials - self._settings.halvings),
         )
         if evidence is None or not self._strategy.has_belief:
             return trial

@@ -187,11 +187,10 @@ class SearchSettings(_Group):
         "orders. random, round-robin: every order once before any twice, to compare with.",
         choices=("gp-ucb", "expected-improvement", "thompson", "random", "round-robin"),
     )
-    halvings: int | None = _setting(
-        None,
+    halvings: int = _setting(
+        0,
         "Successive halving: an order's first training is this many times halved, and the better half of the "
-        "orders goes on, each time to twice the episodes; 0 trains every order in full. Default 3, or fewer "
-        "where that would leave a first training less than ten updates.",
+        "orders goes on, each time to twice the episodes; 0 trains every order in full.",
         minimum=0,
         maximum=10,
     )

@@ -17,22 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from workflow_rl.gaussian_process import Observation
-from workflow_rl.settings import SearchSettings
 from workflow_rl.trials import OrderResult, TrainedOrder, trial_counts
-
-_USUAL_HALVINGS = 3
-
-_FEWEST_UPDATES = 10
-"""Of a first training, unless its size was asked for: less tells little about an order."""
-
-
-def num_halvings(settings: SearchSettings) -> int:
-    """How often a full training is halved: as it is set, or else as often as first trainings bear it."""
-    if settings.halvings is not None:
-        return settings.halvings
-    smallest = _FEWEST_UPDATES * settings.episodes_per_update
-    at_most = max(1, settings.max_episodes_per_workflow // smallest).bit_length() - 1
-    return min(_USUAL_HALVINGS, at_most)
 
 
 def episodes_of_next_trial(num_trials: int, halvings: int, full_episodes: int) -> int:
