@@ -225,4 +225,5 @@ def test_streams_keep_their_numbers() -> None:
         "SEARCH": 4,
         "WORKFLOW": 5,
         "RANKING": 6,
+        "VALIDATION_EPISODE": 7,
     }

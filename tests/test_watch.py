@@ -29,7 +29,7 @@ TINY = (
     "--max-steps=10",
     "--collector=sequential",
 )
-ENDLESS = ("--total-episodes=10000000", "--max-episodes-per-workflow=10000000", "--stop-rule=threshold")
+ENDLESS = ("--total-episodes=10000000", "--max-episodes-per-workflow=10000000", "--stop-rule=budget")
 PATIENCE_SECONDS = 110.0
 
 
@@ -67,6 +67,7 @@ def seen(run: Path) -> str:
     return capture.get()
 
 
+@pytest.mark.endurance  # three programs at once: on a busy machine they need minutes
 def test_a_run_of_another_process_is_followed(tmp_path: Path) -> None:
     run = tmp_path / "run"
     master, terminal = pty.openpty()

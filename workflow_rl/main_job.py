@@ -39,6 +39,10 @@ from workflow_rl.trials import OrderResult, Trial, trained_orders
 from workflow_rl.workflow import ALL_ORDERS, Workflow, all_workflows
 
 
+_MOST_ANNEALINGS = 20
+"""A millionth of the first step size, if it is halved: smaller steps change nothing, and 0 is no step size."""
+
+
 class Display(Protocol):
     """Shows a run while it goes on."""
 
@@ -245,7 +249,7 @@ class MainJob:
         settings = self._settings
         step_size = settings.ppo.learning_rate
         if trial is not None:
-            step_size *= settings.search.annealing**trial.full_trainings
+            step_size *= settings.search.annealing ** min(trial.full_trainings, _MOST_ANNEALINGS)
         return OrderTraining(
             workflow=None if trial is None else trial.workflow,
             learner=PPO(

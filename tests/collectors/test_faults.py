@@ -400,16 +400,16 @@ def test_a_run_stopped_by_a_fault_that_stays_goes_on_once_it_is_gone(
     switch = Switch(tmp_path)
     switch.turn_off()
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    log_update = EnvironmentJob._log_update
+    finish_update = EnvironmentJob._finish_update
 
     def turn_on_when_learnt(job: EnvironmentJob, report: EnvironmentReport) -> None:
-        log_update(job, report)
+        finish_update(job, report)
         if report.update == 5:
             switch.turn_on()
 
     environment_job.train_environment(environment_run(whole, tmp_path), launched=time.monotonic())
     with monkeypatch.context() as patched:
-        patched.setattr(EnvironmentJob, "_log_update", turn_on_when_learnt)
+        patched.setattr(EnvironmentJob, "_finish_update", turn_on_when_learnt)
         with pytest.raises(CollectorError, match=r"^episode \d+ .* failed 3 times; .* with exit code 3$"):
             environment_job.train_environment(environment_run(stopped, tmp_path), launched=time.monotonic())
     switch.turn_off()
