@@ -39,7 +39,7 @@ from workflow_rl.trials import OrderResult, Trial, trained_orders
 from workflow_rl.workflow import ALL_ORDERS, Workflow, all_workflows
 
 _MOST_ANNEALINGS = 20
-"""A millionth of the first step size, if it is halved: smaller steps change nothing, and 0 is no step size."""
+"""If each is a halving, steps are a millionth of the first ones by then; smaller ones change nothing."""
 
 
 class Display(Protocol):
