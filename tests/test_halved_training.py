@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import signal
 import subprocess
@@ -15,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rich.console import Console
 from test_main_job import (
     KILLED,
     SMALL,
@@ -23,17 +21,15 @@ from test_main_job import (
     as_flags,
     run,
     summary_of,
+    watched_run,
     when_learnt,
     without_times,
 )
 
 from workflow_rl import commands
 from workflow_rl.checkpoint import read_checkpoint
-from workflow_rl.display import RunDisplay
 from workflow_rl.errors import RunDirectoryError
-from workflow_rl.interruption import Interruption
 from workflow_rl.learner_files import LEARNERS, LearnerFiles
-from workflow_rl.main_job import MainJob
 from workflow_rl.policy import load_policy
 from workflow_rl.rollout import Player
 from workflow_rl.run_log import RunDirectory, read_search_log, read_training_log
@@ -48,11 +44,7 @@ PIECES: dict[str, Any] = {"halvings": 1, "total_episodes": 100, "alignment": "la
 def watched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, KeepingCollector]:
     """A run, and the collector that has seen it all."""
     path = tmp_path_factory.mktemp("pieces") / "run"
-    settings = TrainSettings.from_flat({**SMALL, **PIECES, "run_dir": path})
-    display = RunDisplay(settings, time.monotonic(), Console(file=io.StringIO()))
-    with KeepingCollector() as collector, RunDirectory.create(path) as directory:
-        MainJob(settings, directory, collector, display, Interruption(), time.monotonic()).run()
-    return path, collector
+    return path, watched_run(path, **PIECES)
 
 
 def continued(path: Path) -> Iterator[tuple[int, int]]:
@@ -82,12 +74,7 @@ def test_a_trial_goes_on_with_the_policy_and_the_updates_of_the_one_before(
 def test_more_training_that_spoils_a_policy_is_not_kept(tmp_path: Path) -> None:
     path = tmp_path / "run"
     # Every policy meets the threshold that has one fix to judge, so rewards decide, most often by luck.
-    settings = TrainSettings.from_flat(
-        {**SMALL, **PIECES, "total_episodes": 200, "compliance_threshold": 0.0, "run_dir": path}
-    )
-    display = RunDisplay(settings, time.monotonic(), Console(file=io.StringIO()))
-    with KeepingCollector() as collector, RunDirectory.create(path) as directory:
-        MainJob(settings, directory, collector, display, Interruption(), time.monotonic()).run()
+    collector = watched_run(path, **{**PIECES, "total_episodes": 200, "compliance_threshold": 0.0})
     search, scores = read_search_log(path), evaluations(collector)
     kept = {}
     for trial, before in continued(path):

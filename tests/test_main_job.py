@@ -385,15 +385,20 @@ class KeepingCollector(DiaryCollector):
         super().publish(snapshot)
 
 
+def watched_run(path: Path, **changes: Any) -> KeepingCollector:
+    """A whole run; returns the collector that has seen it all."""
+    settings = TrainSettings.from_flat({**SMALL, **changes, "run_dir": path})
+    display = RunDisplay(settings, time.monotonic(), Console(file=io.StringIO()))
+    with KeepingCollector() as collector, RunDirectory.create(path) as directory:
+        MainJob(settings, directory, collector, display, Interruption(), time.monotonic()).run()
+    return collector
+
+
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, KeepingCollector]:
     """A run of five orders, and the collector that has seen it all."""
     path = tmp_path_factory.mktemp("watched") / "run"
-    settings = TrainSettings.from_flat({**SMALL, "total_episodes": 100, "run_dir": path})
-    display = RunDisplay(settings, time.monotonic(), Console(file=io.StringIO()))
-    with KeepingCollector() as collector, RunDirectory.create(path) as directory:
-        MainJob(settings, directory, collector, display, Interruption(), time.monotonic()).run()
-    return path, collector
+    return path, watched_run(path, total_episodes=100)
 
 
 def first_versions(collector: KeepingCollector) -> list[int]:

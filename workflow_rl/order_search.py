@@ -5,8 +5,8 @@
     search.observe(OrderResult(...))              # what came of it, whether it was learnt or not
 
 Orders are scored by one of the `search_strategies`; with `successive_halving` an order is trained in pieces,
-and the better half goes on. Equivalent orders are one order here: its first by number is trained. Training,
-evaluation and the episode budget belong to the caller.
+and the better half goes on; the last episodes are for the best one. Equivalent orders are one order here:
+its first by number is trained. Training and evaluation belong to the caller, who ends with the episodes.
 
 The search is a function of its seed, its settings and its results: it holds no other state and no generator,
 so asking twice gives the same trial twice, and a search rebuilt from `to_state` goes on as if it had never

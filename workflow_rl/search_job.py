@@ -26,7 +26,7 @@ from workflow_rl.cores import usable_cores
 from workflow_rl.environments import cage2_environment
 from workflow_rl.episode import EnvironmentSpec
 from workflow_rl.errors import SettingError
-from workflow_rl.evaluation import Score, evaluate_policy, evaluation_tickets, score
+from workflow_rl.evaluation import FIRST_FRESH_EPISODE, Score, evaluate_policy, evaluation_tickets, score
 from workflow_rl.findings import print_ranking
 from workflow_rl.interruption import EXIT_CODE
 from workflow_rl.policy import load_policy
@@ -37,9 +37,6 @@ from workflow_rl.settings import FullSearchSettings, TrainSettings
 from workflow_rl.workflow import Workflow
 
 ANSWER = "answer.json"
-
-_FIRST_EPISODE = 1_000_000_000
-"""Of the confirmation; no search evaluates so many, so the episodes are fresh."""
 
 
 @dataclass(frozen=True)
@@ -235,7 +232,9 @@ def _confirm(
                 environment,
                 snapshot,
                 run_seed=settings.run.seed,
-                episodes=range(_FIRST_EPISODE, _FIRST_EPISODE + settings.answer.confirmation_episodes),
+                episodes=range(
+                    FIRST_FRESH_EPISODE, FIRST_FRESH_EPISODE + settings.answer.confirmation_episodes
+                ),
                 batch=number,
                 workflow=workflow,
                 mask=metadata["mask"],

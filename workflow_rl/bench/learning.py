@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from contextlib import closing, redirect_stdout
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from workflow_rl import commands, defender_job, environment_job
 from workflow_rl.episode import EnvironmentSpec, Episodes
@@ -23,6 +23,7 @@ from workflow_rl.evaluation import FIRST_FRESH_EPISODE, Score, evaluation_ticket
 from workflow_rl.protocol import Cell, play_protocol
 from workflow_rl.rollout import Player
 from workflow_rl.run_log import (
+    CONFIG,
     SUMMARY,
     RunDirectory,
     read_learning_log,
@@ -33,6 +34,8 @@ from workflow_rl.run_log import (
 from workflow_rl.settings import DefenderTrainSettings, EnvironmentTrainSettings, TrainSettings
 from workflow_rl.stored_policy import StoredPolicy, read_policy
 from workflow_rl.workflow import Workflow
+
+_Settings = TypeVar("_Settings", TrainSettings, EnvironmentTrainSettings, DefenderTrainSettings)
 
 
 @dataclass(frozen=True)
@@ -125,12 +128,7 @@ def learn_order(values: Mapping[str, Any]) -> Learning:
         WorkflowRLError: what the command reports.
         KeyboardInterrupt: it was interrupted.
     """
-    with tempfile.TemporaryDirectory(prefix="workflow-rl-bench-") as folder:
-        run = Path(folder, "run")
-        settings = TrainSettings.from_flat(
-            {**values, "stop_rule": "budget", "collector": "sequential", "run_dir": run}
-        )
-        cpu_seconds = _run(lambda: commands.train(settings, launched=time.monotonic()))
+    with _finished(TrainSettings, commands.train, {**values, "stop_rule": "budget"}) as (run, cpu_seconds):
         rows = read_training_log(run)
         summary = RunDirectory(run).read_json(SUMMARY)
     return Learning(
@@ -156,13 +154,10 @@ def search_orders(values: Mapping[str, Any], *, fresh_episodes: int) -> Found:
         WorkflowRLError: what the command reports.
         KeyboardInterrupt: it was interrupted.
     """
-    with tempfile.TemporaryDirectory(prefix="workflow-rl-bench-") as folder:
-        run = Path(folder, "run")
-        settings = TrainSettings.from_flat({**values, "collector": "sequential", "run_dir": run})
-        cpu_seconds = _run(lambda: commands.train(settings, launched=time.monotonic()))
+    with _finished(TrainSettings, commands.train, values) as (run, cpu_seconds):
         trials = read_search_log(run)
         summary = RunDirectory(run).read_json(SUMMARY)
-        result = _fresh_score(read_policy(run), settings.run.seed, fresh_episodes)
+        result = _fresh_score(read_policy(run), RunDirectory(run).read_json(CONFIG)["seed"], fresh_episodes)
     return Found(
         order=summary["best_workflow"],
         score=result.reward,
@@ -200,10 +195,8 @@ def learn_environment(values: Mapping[str, Any]) -> Learning:
         WorkflowRLError: what the command reports.
         KeyboardInterrupt: it was interrupted.
     """
-    with tempfile.TemporaryDirectory(prefix="workflow-rl-bench-") as folder:
-        run = Path(folder, "run")
-        settings = EnvironmentTrainSettings.from_flat({**values, "collector": "sequential", "run_dir": run})
-        cpu_seconds = _run(lambda: environment_job.train_environment(settings, launched=time.monotonic()))
+    train = environment_job.train_environment
+    with _finished(EnvironmentTrainSettings, train, values) as (run, cpu_seconds):
         rows = read_learning_log(run)
         summary = RunDirectory(run).read_json(SUMMARY)
     return Learning(
@@ -226,10 +219,7 @@ def learn_defender(values: Mapping[str, Any], *, cell_episodes: int) -> Defence:
         WorkflowRLError: what the command reports.
         KeyboardInterrupt: it was interrupted.
     """
-    with tempfile.TemporaryDirectory(prefix="workflow-rl-bench-") as folder:
-        run = Path(folder, "run")
-        settings = DefenderTrainSettings.from_flat({**values, "collector": "sequential", "run_dir": run})
-        cpu_seconds = _run(lambda: defender_job.train_defender(settings, launched=time.monotonic()))
+    with _finished(DefenderTrainSettings, defender_job.train_defender, values) as (run, cpu_seconds):
         rows = read_validation_log(run)
         cells = _fresh_cells(read_policy(run), cell_episodes)
     return Defence(
@@ -255,11 +245,26 @@ def _fresh_cells(stored: StoredPolicy, num_episodes: int) -> list[Cell]:
         return list(play_protocol(play, stored.environment, num_episodes))
 
 
-def _run(command: Callable[[], int]) -> float:
-    """Run a command to its end, without what it shows; returns the CPU seconds it took."""
-    started = time.process_time()
-    with redirect_stdout(StringIO()):
-        exit_code = command()
-    if exit_code != 0:
-        raise KeyboardInterrupt
-    return time.process_time() - started
+@contextmanager
+def _finished(
+    kind: type[_Settings], command: Callable[..., int], values: Mapping[str, Any]
+) -> Iterator[tuple[Path, float]]:
+    """Run a command to its end, without what it shows, in a directory that is thrown away.
+
+    Args:
+        kind: of the command's settings.
+        command: takes the settings and when it was launched.
+        values: settings by name.
+
+    Yields:
+        The directory, and the CPU seconds that the command took.
+    """
+    with tempfile.TemporaryDirectory(prefix="workflow-rl-bench-") as folder:
+        run = Path(folder, "run")
+        settings = kind.from_flat({**values, "collector": "sequential", "run_dir": run})
+        started = time.process_time()
+        with redirect_stdout(StringIO()):
+            exit_code = command(settings, launched=time.monotonic())
+        if exit_code != 0:
+            raise KeyboardInterrupt
+        yield run, time.process_time() - started
