@@ -20,6 +20,7 @@ from typing import Any, Protocol, Self, cast
 
 import gymnasium
 import numpy as np
+from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker
 from numpy.typing import NDArray
 
 from workflow_rl.alignment import IS_FIX, HasRedAccess, compromised_types
@@ -43,6 +44,9 @@ from workflow_rl.seeding import environment_seed, episode_key
 from workflow_rl.spaces import Interface, interface_of
 
 Environment = gymnasium.Env[NDArray[Any], Any]
+
+_ONLY_CHECK = (OrderEnforcing, PassiveEnvChecker)
+"""Wrappers of `gymnasium.make` that raise on misuse and change nothing of an episode."""
 
 
 def make_environment(spec: EnvironmentSpec) -> Environment:
@@ -185,9 +189,9 @@ class Player:
         self._announce(first, 1)
         with self._blaming(tickets[0]):
             environment = self._environment(tickets[0].environment)
-        if isinstance(environment.unwrapped, Cage2Env):
+        if (game := native_game(environment)) is not None:
             self._announce(first, len(tickets))
-            return play_compiled(environment.unwrapped, tickets, actor)
+            return play_compiled(game, tickets, actor)
         episodes = []
         for position, ticket in enumerate(tickets, first):
             self._announce(position, 1)
@@ -211,6 +215,16 @@ class Player:
         except (Exception, SystemExit) as error:  # `sys.exit` in an environment is not to end the learner
             self._environments.pop(ticket.environment, None)  # it may be in any state now: build it anew
             raise failed_episode(ticket, Raised.by(error)) from error
+
+
+def native_game(environment: Environment) -> Cage2Env | None:
+    """The native simulator itself, where that is all an environment is.
+
+    `None` for any other environment, for a subclass, and where a wrapper may change what an episode holds.
+    """
+    while type(environment) in _ONLY_CHECK:
+        environment = cast(gymnasium.Wrapper[Any, Any, Any, Any], environment).env
+    return environment if type(environment) is Cage2Env else None
 
 
 def compromised_now(environment: Environment) -> int:
