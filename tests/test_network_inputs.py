@@ -82,6 +82,18 @@ def test_inputs_of_bits_are_all_different(has_masks: bool) -> None:
     assert len(distinct.inputs) > 16 if has_masks else len(distinct.inputs) == 16
 
 
+def test_long_inputs_are_told_apart_wherever_they_differ() -> None:
+    """In one of 130 bits, the first, the last or between; the key of such an input takes several words."""
+    batch = episodes(is_binary=True, has_masks=False)
+    kinds = np.concatenate([np.zeros((1, 130), np.uint8), np.eye(130, dtype=np.uint8)])
+    draws = np.random.default_rng(0).integers(0, len(kinds), len(batch.observations))
+    long = dataclasses.replace(batch, observations=kinds[draws])
+    distinct = distinct_inputs(long, NUM_ACTIONS)
+    inputs, _ = observation_by_observation(long)
+    np.testing.assert_array_equal(distinct.inputs[distinct.rows], inputs)
+    assert len(distinct.inputs) == len(np.unique(inputs, axis=0)) < len(inputs)
+
+
 def test_masks_that_allow_everything_change_nothing() -> None:
     """Neither the inputs nor their order, so that not a bit of what is learnt changes."""
     batch = episodes(is_binary=True, has_masks=False)

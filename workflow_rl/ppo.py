@@ -78,9 +78,9 @@ class _Samples:
         """Some of the steps, with the inputs that they need."""
         needed, rows = torch.unique(self.rows[steps], return_inverse=True)
         return _Samples(
-            self.inputs[needed],
+            self.inputs.index_select(0, needed),
             self.columns,
-            None if self.forbidden is None else self.forbidden[needed],
+            None if self.forbidden is None else self.forbidden.index_select(0, needed),
             rows,
             self.actions[steps],
             self.advantages[steps],
