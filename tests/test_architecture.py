@@ -33,6 +33,7 @@ LAYERS = {
         "main_preload",
         "closing",
         "cores",
+        "machine",
     ),
     "simulators": ("cage2", "cage2.*"),
     "what crosses processes, and how it is judged": (
@@ -121,8 +122,9 @@ LAYERS = {
         "defender_job",
         "evaluation_job",
         "baseline_job",
-        "commands",
+        "train_job",
         "search_job",
+        "commands",
         "loaded_policy",
         "doctor",
         "python_api",

@@ -26,7 +26,7 @@ from tensorboard.backend.event_processing.event_accumulator import (  # type: ig
     EventAccumulator,
 )
 
-from workflow_rl import commands, environment_job, run_record
+from workflow_rl import commands, environment_job, run_record, train_job
 from workflow_rl.checkpoint import CHECKPOINTS, Checkpoint, load_checkpoint, save_checkpoint
 from workflow_rl.collectors import SequentialCollector
 from workflow_rl.episode import Episodes
@@ -177,16 +177,12 @@ class Job:
 
     Attributes:
         settings: the kind of its settings.
-        start: runs it.
-        resume: goes on with it.
         module: the module that makes its collector.
         log: has a row for every update.
         small: settings; a checkpoint is written after every update.
     """
 
     settings: type[TrainSettings | EnvironmentTrainSettings]
-    start: Callable[..., int]
-    resume: Callable[..., int]
     module: ModuleType
     log: str
     small: dict[str, Any]
@@ -205,9 +201,7 @@ SMALL: dict[str, Any] = {
 JOBS = {
     "train": Job(
         TrainSettings,
-        commands.train,
-        commands.resume,
-        commands,
+        train_job,
         TRAINING_LOG,
         {
             **SMALL,
@@ -221,8 +215,6 @@ JOBS = {
     ),
     "train-env": Job(
         EnvironmentTrainSettings,
-        environment_job.train_environment,
-        environment_job.resume_environment,
         environment_job,
         LEARNING_LOG,
         {
@@ -276,7 +268,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Uninterrupted:
     def at_lag(job: Job, lag: int) -> dict[str, Any]:
         if (job.log, lag) not in made:
             path = tmp_path_factory.mktemp("uninterrupted") / "run"
-            assert job.start(job.chosen(path, lag=lag), launched=time.monotonic()) == 0
+            assert commands.start(job.chosen(path, lag=lag), launched=time.monotonic()) == 0
             made[job.log, lag] = figures(path)
         return made[job.log, lag]
 
@@ -287,7 +279,7 @@ KILLED_OFTEN = """
 import json, os, random, signal, sys, time, traceback
 from pathlib import Path
 import tensorboard.summary.writer.record_writer, torch._dynamo  # loaded once, here, not by every sitting
-from workflow_rl import commands, environment_job
+from workflow_rl import commands
 from workflow_rl.compiled_rollout import compile_player
 from workflow_rl.settings import EnvironmentTrainSettings, TrainSettings
 
@@ -296,10 +288,8 @@ num_kills, longest, seed = int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4]
 path = Path(flat["run_dir"])
 if "env" in flat:
     settings, log = EnvironmentTrainSettings.from_flat(flat), path / "learning_log.csv"
-    start, resume = environment_job.train_environment, environment_job.resume_environment
 else:
     settings, log = TrainSettings.from_flat(flat), path / "training_log.csv"
-    start, resume = commands.train, commands.resume
     compile_player()
 moments = random.Random(seed)
 
@@ -310,9 +300,9 @@ def sitting():
     code = 1
     try:
         if (path / "config.json").exists():
-            code = resume(path, {}, [], launched=time.monotonic())
+            code = commands.resume(path, {}, launched=time.monotonic())
         else:
-            code = start(settings, launched=time.monotonic())
+            code = commands.start(settings, launched=time.monotonic())
     except BaseException:
         traceback.print_exc()
     finally:
@@ -350,7 +340,7 @@ def kill_often(
 
 def finish(job: Job, path: Path) -> dict[str, Any]:
     changes = {"collector": "sequential"}
-    assert job.resume(path, changes, [], launched=time.monotonic()) == 0
+    assert commands.resume(path, changes, launched=time.monotonic()) == 0
     return figures(path)
 
 
@@ -401,7 +391,7 @@ def stopped(job: Job, path: Path, **changes: Any) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(job.module, "make_traced_collector", lambda *given: FailingCollector())
         with pytest.raises(CollectorError):
-            job.start(job.chosen(path, **changes), launched=time.monotonic())
+            commands.start(job.chosen(path, **changes), launched=time.monotonic())
     assert len(without_times(path / job.log)) == 2
     return path
 
@@ -424,7 +414,7 @@ def test_a_run_is_not_resumed_from_damaged_checkpoints(tmp_path: Path, job: Job)
     for file in (path / CHECKPOINTS).iterdir():
         flip_a_bit(file)
     with pytest.raises(RunDirectoryError, match=r"every checkpoint in .* is damaged"):
-        job.resume(path, {}, [], launched=time.monotonic())
+        commands.resume(path, {}, launched=time.monotonic())
     assert (path / job.log).read_bytes() == before
 
 
@@ -435,7 +425,7 @@ def test_a_run_of_another_version_is_not_resumed(tmp_path: Path, state: dict[str
     before = (path / job.log).read_bytes()
     save_checkpoint(RunDirectory(path), Checkpoint(state, {}))
     with pytest.raises(RunDirectoryError, match="is of another version"):
-        job.resume(path, {}, [], launched=time.monotonic())
+        commands.resume(path, {}, launched=time.monotonic())
     assert (path / job.log).read_bytes() == before
 
 
@@ -444,7 +434,7 @@ def test_a_run_is_resumed_by_the_command_that_started_it(tmp_path: Path) -> None
         path = stopped(job, tmp_path / name)
         (other,) = (other for other in JOBS.values() if other is not job)
         with pytest.raises(RunDirectoryError, match=f"; use workflow-rl {name} --resume {path}$"):
-            other.resume(path, {}, [], launched=time.monotonic())
+            commands.resume(path, {}, kind=other.settings, launched=time.monotonic())
 
 
 @contextmanager
@@ -466,7 +456,7 @@ def test_a_full_disk_stops_a_run_and_leaves_its_checkpoints(
     before = {file.name: file.read_bytes() for file in (path / CHECKPOINTS).iterdir()}
     message = rf"^cannot write {path}/checkpoints/000\S+: File too large$"
     with small_files_only(8_000), pytest.raises(RunDirectoryError, match=message):
-        job.resume(path, {}, [], launched=time.monotonic())
+        commands.resume(path, {}, launched=time.monotonic())
     assert {file.name: file.read_bytes() for file in (path / CHECKPOINTS).iterdir()} == before
     assert finish(job, path) == uninterrupted(job, 1)
 
@@ -478,7 +468,7 @@ def test_a_disk_that_is_full_for_tensorboard_stops_a_run_too(
     path = stopped(job, tmp_path / "run")
     message = rf"^cannot write {path}/tensorboard: File too large$"
     with small_files_only(20_000), pytest.raises(RunDirectoryError, match=message):
-        job.resume(path, {}, [], launched=time.monotonic())
+        commands.resume(path, {}, launched=time.monotonic())
     assert finish(job, path) == uninterrupted(job, 1)
 
 
@@ -489,8 +479,8 @@ def test_nobody_else_writes_a_run_that_is_going_on(tmp_path: Path, job: Job) -> 
         RunDirectory.resume(path),
         pytest.raises(RunDirectoryError, match=rf"^the run in {path} is going on in another process$"),
     ):
-        job.resume(path, {}, [], launched=time.monotonic())
-    assert job.resume(path, {}, [], launched=time.monotonic()) == 0, "the lock outlived its holder"
+        commands.resume(path, {}, launched=time.monotonic())
+    assert commands.resume(path, {}, launched=time.monotonic()) == 0, "the lock outlived its holder"
 
 
 @both_commands
@@ -504,7 +494,7 @@ def test_checkpoints_wait_for_their_time(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(run_record, "save_checkpoint", note)
     for name, seconds in (("always", 0.0), ("seldom", 1000.0)):
         chosen = job.chosen(tmp_path / name, checkpoint_seconds=seconds)
-        assert job.start(chosen, launched=time.monotonic()) == 0
+        assert commands.start(chosen, launched=time.monotonic()) == 0
     num_updates = len(without_times(tmp_path / "always" / job.log))
     every_update = list(range(1, num_updates + 1))
     every_training = [15, 30, 45, 60] if job is JOBS["train"] else [num_updates]

@@ -20,7 +20,7 @@ import pytest
 from awkward_environments import specification
 from rich.console import Console
 
-from workflow_rl import cli, commands, evaluation_job, main_job
+from workflow_rl import cli, evaluation_job, main_job, train_job
 from workflow_rl.episode import EnvironmentSpec
 from workflow_rl.policy import ActorCritic, load_policy, policy_to_bytes
 from workflow_rl.rollout import shape_for
@@ -239,7 +239,7 @@ def test_the_reference_simulator_is_an_extra(tmp_path: Path) -> None:
 
 def train_in(monkeypatch: pytest.MonkeyPatch, environment: EnvironmentSpec) -> None:
     """Let the main job play another environment."""
-    for module in (commands, main_job):
+    for module in (train_job, main_job):
         monkeypatch.setattr(module, "cage2_environment", lambda settings: environment)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from workflow_rl import search_job
+from workflow_rl import commands, search_job
 from workflow_rl.errors import RunDirectoryError, SettingError
 from workflow_rl.run_log import RunDirectory, read_ranking
 from workflow_rl.settings import FullSearchSettings, TrainSettings
@@ -34,7 +34,7 @@ def settings(path: Path, **changes: Any) -> FullSearchSettings:
 
 
 def search(path: Path, **changes: Any) -> int:
-    return search_job.search(settings(path, **changes), launched=time.monotonic())
+    return commands.start(settings(path, **changes), launched=time.monotonic())
 
 
 def answer(path: Path) -> Any:
@@ -68,7 +68,7 @@ def test_a_search_that_was_stopped_goes_on(tmp_path: Path) -> None:
     for name in ("summary.json", "answer.json", "mixture/summary.json"):
         (stopped.path / name).unlink()  # as if it had been killed in the second search
     before = (stopped.path / "B_lineAgent" / "summary.json").stat().st_mtime_ns
-    assert search_job.resume(stopped.path, {}, [], launched=time.monotonic()) == 0
+    assert commands.resume(stopped.path, {}, launched=time.monotonic()) == 0
     assert (stopped.path / "B_lineAgent" / "summary.json").stat().st_mtime_ns == before
     assert answer(stopped.path) == answer(tmp_path / "whole")
 
@@ -93,9 +93,7 @@ def test_what_cannot_be_searched_is_refused_before_anything_is_written(
 def test_runs_of_train_and_search_are_not_taken_for_each_other(tmp_path: Path) -> None:
     assert search(tmp_path / "run", attackers="B_lineAgent", unbound_episodes=0, confirmed_orders=0) == 0
     with pytest.raises(RunDirectoryError, match="use workflow-rl train --resume"):
-        search_job.resume(tmp_path / "run" / "B_lineAgent", {}, [], launched=0.0)
-    from workflow_rl import commands
-
+        commands.resume(tmp_path / "run" / "B_lineAgent", {}, kind=FullSearchSettings, launched=0.0)
     with pytest.raises(RunDirectoryError, match="use workflow-rl search --resume"):
-        commands.resume(tmp_path / "run", {}, [], launched=0.0)
+        commands.resume(tmp_path / "run", {}, kind=TrainSettings, launched=0.0)
     assert set(TrainSettings.names()) < set(FullSearchSettings.names())

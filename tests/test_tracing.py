@@ -174,7 +174,7 @@ def test_the_main_job_draws_training_and_evaluation(tmp_path: Path) -> None:
     settings = TrainSettings.from_flat(
         {**RUN, "run_dir": tmp_path / "run", "trace": tmp_path / "run" / "trace.json"}
     )
-    assert commands.train(settings, launched=time.monotonic()) == 0
+    assert commands.start(settings, launched=time.monotonic()) == 0
     events = json.loads((tmp_path / "run" / "trace.json").read_text())
     assert [e["args"]["episode"] for e in slices(events, "episode ")] == list(range(40))
     assert [e["args"]["episode"] for e in slices(events, "evaluation episode ")] == list(range(8))
@@ -184,7 +184,7 @@ def test_the_main_job_draws_training_and_evaluation(tmp_path: Path) -> None:
 
 def test_a_run_says_how_busy_everybody_was(tmp_path: Path) -> None:
     settings = TrainSettings.from_flat({**RUN, "run_dir": tmp_path / "run"})
-    assert commands.train(settings, launched=time.monotonic()) == 0
+    assert commands.start(settings, launched=time.monotonic()) == 0
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert 0 < summary["worker_busy_fraction"] < summary["learner_idle_fraction"] < 1
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
@@ -216,7 +216,7 @@ def test_retries_are_marked(tmp_path: Path) -> None:
 KILLED = """
 import os, signal, sys, time
 from pathlib import Path
-from workflow_rl import commands
+from workflow_rl import commands, train_job
 from workflow_rl.display import RunDisplay
 from workflow_rl.settings import TrainSettings
 
@@ -225,8 +225,8 @@ class DeadlyDisplay(RunDisplay):
         if report.total_episodes == 20:
             os.kill(os.getpid(), signal.SIGKILL)
 
-commands.RunDisplay = DeadlyDisplay
-commands.train(TrainSettings.from_flat({settings}), launched=time.monotonic())
+train_job.RunDisplay = DeadlyDisplay
+commands.start(TrainSettings.from_flat({settings}), launched=time.monotonic())
 """
 
 
@@ -243,10 +243,10 @@ def test_the_trace_of_a_killed_run_is_readable(tmp_path: Path) -> None:
 def test_a_resumed_run_draws_only_where_it_is_told_to(tmp_path: Path) -> None:
     path = tmp_path / "trace.json"
     settings = TrainSettings.from_flat({**RUN, "run_dir": tmp_path / "run", "trace": path})
-    assert commands.train(settings, launched=time.monotonic()) == 0
+    assert commands.start(settings, launched=time.monotonic()) == 0
     (tmp_path / "run" / "summary.json").unlink()
     before = path.read_bytes()
-    assert commands.resume(tmp_path / "run", {}, [], launched=time.monotonic()) == 0
+    assert commands.resume(tmp_path / "run", {}, launched=time.monotonic()) == 0
     assert path.read_bytes() == before
 
 
@@ -264,7 +264,7 @@ def _nothing_is_made(tmp_path: Path) -> Iterator[None]:
 def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path, place: str, reason: str) -> None:
     settings = TrainSettings.from_flat({**RUN, "run_dir": tmp_path / "run", "trace": tmp_path / place})
     with pytest.raises(SettingError, match=rf"^--trace .* cannot be written: {reason}$"):
-        commands.train(settings, launched=time.monotonic())
+        commands.start(settings, launched=time.monotonic())
 
 
 def test_so_is_a_disk_that_becomes_full_on_the_way() -> None:

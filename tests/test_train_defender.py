@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from workflow_rl import cli
+from workflow_rl import cli, commands
 from workflow_rl.checkpoint import load_checkpoint
 from workflow_rl.collectors import Collector, ExecutorCollector, SequentialCollector
-from workflow_rl.defender_job import DefenderJob, train_defender, training_of
+from workflow_rl.defender_job import DefenderJob, training_of
 from workflow_rl.environment_training import EnvironmentTraining
 from workflow_rl.episode import Episodes
 from workflow_rl.errors import CollectorError
@@ -179,5 +179,5 @@ def test_the_recipe_has_defaults_of_its_own() -> None:
 def test_the_winner_of_2022_is_passed_by_the_rules_of_today_within_30_000_episodes(tmp_path: Path) -> None:
     """A minute of CPU time; the winner's weights come to -89.68 by these rules (`protocol.PUBLISHED`)."""
     settings = DefenderTrainSettings.from_flat({"total_episodes": 30_000, "run_dir": tmp_path / "run"})
-    assert train_defender(settings, launched=time.monotonic(), console=Console(quiet=True)) == 0
+    assert commands.start(settings, launched=time.monotonic(), console=Console(quiet=True)) == 0
     assert max(row.total for row in read_validation_log(tmp_path / "run")) > -80

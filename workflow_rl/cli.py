@@ -6,13 +6,14 @@ Errors are one line on stderr. Exit codes: 0 done, 1 a failure while running, 2 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import math
 import os
 import sys
 import time
 import tomllib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -26,12 +27,12 @@ from workflow_rl.environments import (
     gymnasium_environment,
     preload_modules,
 )
-from workflow_rl.episode import EnvironmentSpec
 from workflow_rl.errors import EpisodeError, SettingError, WorkflowRLError
 from workflow_rl.fork_server import worker_context
 from workflow_rl.interruption import EXIT_CODE
 from workflow_rl.settings import (
     CollectorSettings,
+    CommandSettings,
     DefenderTrainSettings,
     EnvironmentTrainSettings,
     FullSearchSettings,
@@ -43,11 +44,9 @@ from workflow_rl.settings import (
 
 _LAUNCHED = time.monotonic()
 
-_RunSettings = TrainSettings | EnvironmentTrainSettings | DefenderTrainSettings
-
 
 def _read_config(
-    settings: type[_RunSettings],
+    settings: type[CommandSettings],
     context: click.Context,
     _: click.Parameter,
     path: Path | None,
@@ -85,13 +84,9 @@ def _option(group: Any, item: dataclasses.Field[Any], default: Any) -> click.Opt
     )
 
 
-def _with_settings(
-    settings: type[_RunSettings],
-    *,
-    without: Collection[str] = (),
-) -> Callable[[click.Command], click.Command]:
-    """Give a command an option for each of its settings but some, and `--config`."""
-    config = click.Option(
+def _settings_options(settings: type[CommandSettings], without: Collection[str]) -> Iterator[click.Parameter]:
+    """An option for each setting but some, after `--config`."""
+    yield click.Option(
         ["--config"],
         type=click.Path(path_type=Path),
         is_eager=True,
@@ -100,24 +95,15 @@ def _with_settings(
         help="TOML or JSON file of settings: each key is an option's name, e.g. n_workers = 8. "
         "Options on the command line win. A run's config.json is one.",
     )
-    options: list[click.Parameter] = [config]
     for group in settings.defaults().values():
         items = [item for item in dataclasses.fields(group) if item.name not in without]
-        options += [_option(type(group), item, getattr(group, item.name)) for item in items]
-
-    def add(command: click.Command) -> click.Command:
-        command.params = [*options, *command.params]
-        return command
-
-    return add
+        yield from (_option(type(group), item, getattr(group, item.name)) for item in items)
 
 
-def _resume_option(
-    settings: type[_RunSettings],
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def _resume_option(settings: type[CommandSettings]) -> click.Option:
     flags = [flag(name) for name in sorted(settings.neutral_names())]
-    return click.option(
-        "--resume",
+    return click.Option(
+        ["--resume"],
         type=click.Path(path_type=Path),
         metavar="RUN_DIR",
         help="Go on with an interrupted run, with its own settings; only "
@@ -131,7 +117,7 @@ def _given(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _changes(
-    settings: type[_RunSettings],
+    settings: type[CommandSettings],
     context: click.Context,
     values: dict[str, Any],
 ) -> tuple[dict[str, Any], list[str]]:
@@ -142,9 +128,13 @@ def _changes(
     return {name: values[name] for name in may_change}, sorted(given - may_change)
 
 
-def _prepare_workers(settings: CollectorSettings, environment: EnvironmentSpec) -> None:
+def _prepare_workers(settings: CommandSettings) -> None:
     """Let the fork server load what worker processes need while this process imports torch."""
-    if executor_of(settings, environment) == "process":
+    if isinstance(settings, EnvironmentTrainSettings):
+        environment = gymnasium_environment(settings.environment)
+    else:
+        environment = cage2_environment(settings.simulator)
+    if executor_of(settings.collector, environment) == "process":
         worker_context(preload_modules(environment))
 
 
@@ -160,11 +150,47 @@ def main_group(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-@_with_settings(TrainSettings)
-@main_group.command("train", context_settings=_HELP_OPTIONS)
-@_resume_option(TrainSettings)
-@click.pass_context
-def train_command(context: click.Context, /, resume: Path | None, **values: Any) -> None:
+def _run_command(
+    settings: type[CommandSettings], *, without: Collection[str] = ()
+) -> Callable[[Callable[[], None]], click.Command]:
+    """Make a command that starts a run or goes on with one; the function's docstring is its help.
+
+    Args:
+        settings: of its runs.
+        without: settings that have no option.
+    """
+
+    def make(described: Callable[[], None]) -> click.Command:
+        command = click.Command(
+            settings.command,
+            context_settings=_HELP_OPTIONS,
+            params=[*_settings_options(settings, without), _resume_option(settings)],
+            callback=click.pass_context(partial(_start_or_resume, settings)),
+            help=inspect.getdoc(described),
+        )
+        main_group.add_command(command)
+        return command
+
+    return make
+
+
+def _start_or_resume(
+    kind: type[CommandSettings], context: click.Context, /, resume: Path | None, **values: Any
+) -> NoReturn:
+    if resume is None:
+        settings = kind.from_flat(_given(values))
+        _prepare_workers(settings)
+        from workflow_rl import commands
+
+        context.exit(commands.start(settings, launched=_LAUNCHED))
+    from workflow_rl import commands
+
+    changes, ignored = _changes(kind, context, values)
+    context.exit(commands.resume(resume, changes, ignored, kind=kind, launched=_LAUNCHED))
+
+
+@_run_command(TrainSettings)
+def train_command() -> None:
     """Search for the best workflow, training a policy for each one tried (the main job).
 
     \b
@@ -173,23 +199,10 @@ def train_command(context: click.Context, /, resume: Path | None, **values: Any)
       workflow-rl train --workflow op_server,enterprise,defender,op_host,user
       workflow-rl train --resume runs/2026-11-23-101500-seed0
     """
-    if resume is None:
-        settings = TrainSettings.from_flat(_given(values))
-        _prepare_workers(settings.collector, cage2_environment(settings.simulator))
-        from workflow_rl import commands
-
-        context.exit(commands.train(settings, launched=_LAUNCHED))
-    from workflow_rl import commands
-
-    changes, ignored = _changes(TrainSettings, context, values)
-    context.exit(commands.resume(resume, changes, ignored, launched=_LAUNCHED))
 
 
-@_with_settings(FullSearchSettings, without=("red_agent", "workflow", "universal", "trace"))
-@main_group.command("search", context_settings=_HELP_OPTIONS)
-@_resume_option(FullSearchSettings)
-@click.pass_context
-def search_command(context: click.Context, /, resume: Path | None, **values: Any) -> None:
+@_run_command(FullSearchSettings, without=("red_agent", "workflow", "universal", "trace"))
+def search_command() -> None:
     """Answer which workflow defends best: against each attacker, beside no workflow, on both simulators.
 
     \b
@@ -198,23 +211,10 @@ def search_command(context: click.Context, /, resume: Path | None, **values: Any
       workflow-rl search --attackers B_lineAgent --total-episodes 20000 --confirmation-episodes 1000
       workflow-rl search --resume answer
     """
-    if resume is None:
-        settings = FullSearchSettings.from_flat(_given(values))
-        _prepare_workers(settings.collector, cage2_environment(settings.simulator))
-        from workflow_rl import search_job
-
-        context.exit(search_job.search(settings, launched=_LAUNCHED))
-    from workflow_rl import search_job
-
-    changes, ignored = _changes(FullSearchSettings, context, values)
-    context.exit(search_job.resume(resume, changes, ignored, launched=_LAUNCHED))
 
 
-@_with_settings(EnvironmentTrainSettings)
-@main_group.command("train-env", context_settings=_HELP_OPTIONS)
-@_resume_option(EnvironmentTrainSettings)
-@click.pass_context
-def train_environment_command(context: click.Context, /, resume: Path | None, **values: Any) -> None:
+@_run_command(EnvironmentTrainSettings)
+def train_environment_command() -> None:
     """Train a policy on one Gymnasium environment, with the same collectors and the same learner.
 
     \b
@@ -224,23 +224,10 @@ def train_environment_command(context: click.Context, /, resume: Path | None, **
       workflow-rl train-env --env my_package.games:Labyrinth --env-kwargs '{"size": 9}'
       workflow-rl train-env --resume runs/2026-11-23-101500-seed0
     """
-    if resume is None:
-        settings = EnvironmentTrainSettings.from_flat(_given(values))
-        _prepare_workers(settings.collector, gymnasium_environment(settings.environment))
-        from workflow_rl import environment_job
-
-        context.exit(environment_job.train_environment(settings, launched=_LAUNCHED))
-    from workflow_rl import environment_job
-
-    changes, ignored = _changes(EnvironmentTrainSettings, context, values)
-    context.exit(environment_job.resume_environment(resume, changes, ignored, launched=_LAUNCHED))
 
 
-@_with_settings(DefenderTrainSettings)
-@main_group.command("train-defender", context_settings=_HELP_OPTIONS)
-@_resume_option(DefenderTrainSettings)
-@click.pass_context
-def train_defender_command(context: click.Context, /, resume: Path | None, **values: Any) -> None:
+@_run_command(DefenderTrainSettings)
+def train_defender_command() -> None:
     """Train one defender against all attackers of CAGE Challenge 2, which no workflow binds.
 
     \b
@@ -249,16 +236,6 @@ def train_defender_command(context: click.Context, /, resume: Path | None, **val
       workflow-rl train-defender --rules leaderboard --seed 1
       workflow-rl train-defender --resume my-defender
     """
-    if resume is None:
-        settings = DefenderTrainSettings.from_flat(_given(values))
-        _prepare_workers(settings.collector, cage2_environment(settings.simulator))
-        from workflow_rl import defender_job
-
-        context.exit(defender_job.train_defender(settings, launched=_LAUNCHED))
-    from workflow_rl import defender_job
-
-    changes, ignored = _changes(DefenderTrainSettings, context, values)
-    context.exit(defender_job.resume_defender(resume, changes, ignored, launched=_LAUNCHED))
 
 
 @main_group.command("evaluate")

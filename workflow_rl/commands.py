@@ -1,34 +1,56 @@
-"""What the commands do, once their options are read: train, resume."""
+"""Starts a run, or goes on with one that was stopped, of any command that leaves one.
+
+Which command it is of, its settings say. What it refuses before anything is written, and what it does in the
+run's directory, is in the module of its job.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from workflow_rl.compiled_rollout import is_player_cached
-from workflow_rl.display import RunDisplay
-from workflow_rl.environments import NATIVE, cage2_environment
-from workflow_rl.errors import SettingError
-from workflow_rl.findings import print_ranking, sentences
-from workflow_rl.interruption import EXIT_CODE, Interruption
-from workflow_rl.main_job import MainJob
-from workflow_rl.ppo import torch_device
-from workflow_rl.rollout import check_environment
-from workflow_rl.run_log import read_ranking
-from workflow_rl.run_opening import OpenRun, new_run, resumed_run
-from workflow_rl.settings import TrainSettings
-from workflow_rl.tracing import make_traced_collector
-from workflow_rl.workflow import Workflow
+from workflow_rl import defender_job, environment_job, search_job, train_job
+from workflow_rl.interruption import EXIT_CODE
+from workflow_rl.run_opening import OpenRun, kind_of_run, new_run, resumed_run
+from workflow_rl.settings import (
+    CommandSettings,
+    DefenderTrainSettings,
+    EnvironmentTrainSettings,
+    FullSearchSettings,
+    TrainSettings,
+)
 
 
-def train(settings: TrainSettings, *, launched: float, console: Console | None = None) -> int:
-    """Run the main job in a new run directory.
+@dataclass(frozen=True)
+class _Job:
+    """What a command does.
+
+    Attributes:
+        check: refuses settings, before anything is written.
+        carry_out: does what the open run is for, or the rest of it; returns the contents of summary.json.
+    """
+
+    check: Callable[[Any], None]
+    carry_out: Callable[[OpenRun[Any], float, Console], Mapping[str, Any]]
+
+
+_JOBS: Mapping[type[CommandSettings], _Job] = {
+    TrainSettings: _Job(train_job.check, train_job.carry_out),
+    EnvironmentTrainSettings: _Job(environment_job.check, environment_job.carry_out),
+    DefenderTrainSettings: _Job(defender_job.check, defender_job.carry_out),
+    FullSearchSettings: _Job(search_job.check, search_job.carry_out),
+}
+
+
+def start(settings: CommandSettings, *, launched: float, console: Console | None = None) -> int:
+    """Start a run, in a directory of its own.
 
     Args:
-        settings: of the run.
+        settings: of the run; their type says of which command.
         launched: when the program started, seconds of the monotonic clock.
         console: shows what happens; `None` is the terminal.
 
@@ -38,113 +60,41 @@ def train(settings: TrainSettings, *, launched: float, console: Console | None =
     Raises:
         WorkflowRLError: one line for the user.
     """
-    check_training(settings)
+    job = _JOBS[type(settings)]
+    job.check(settings)
     with new_run(settings) as run:
-        return exit_code(run_training(run, launched, console or Console()))
+        return _exit_code(job.carry_out(run, launched, console or Console()))
 
 
 def resume(
     path: Path,
     changes: Mapping[str, Any],
-    ignored: Sequence[str],
+    ignored: Sequence[str] = (),
     *,
+    kind: type[CommandSettings] | None = None,
     launched: float,
     console: Console | None = None,
 ) -> int:
-    """Go on with an interrupted run.
+    """Go on with a run that was stopped.
 
     Args:
-        path: its directory.
+        path: of its directory.
         changes: settings that may differ from the run's own.
         ignored: settings that were given and may not; they are named on stderr.
-        launched: as in `train`.
-        console: as in `train`.
+        kind: of the settings that the run is expected to have; `None` is whichever it has.
+        launched: as in `start`.
+        console: as in `start`.
 
     Returns:
-        As `train`.
+        As `start`.
 
     Raises:
         WorkflowRLError: one line for the user.
     """
-    with resumed_run(TrainSettings, path, changes, ignored) as run:
-        return exit_code(run_training(run, launched, console or Console()))
+    kind = kind or kind_of_run(path)
+    with resumed_run(kind, path, changes, ignored) as run:
+        return _exit_code(_JOBS[kind].carry_out(run, launched, console or Console()))
 
 
-def check_training(settings: TrainSettings) -> None:
-    """Refuse what cannot be trained, before anything is written.
-
-    Raises:
-        WorkflowRLError: one line for the user.
-    """
-    if settings.search.workflow is not None:
-        Workflow.parse(settings.search.workflow)
-        if settings.search.universal:
-            raise SettingError("--universal trains all orders and --workflow one: take one of the two")
-    if settings.simulator.action_set != "all":
-        raise SettingError(
-            f"--action-set {settings.simulator.action_set} is for policies without a workflow; take all"
-        )
-    torch_device(settings.ppo.device)
-    check_environment(cage2_environment(settings.simulator))
-
-
-def exit_code(summary: Mapping[str, Any]) -> int:
-    """0 for a run that is complete, 130 for one that was interrupted."""
+def _exit_code(summary: Mapping[str, Any]) -> int:
     return 0 if summary["is_complete"] else EXIT_CODE
-
-
-def run_training(run: OpenRun[TrainSettings], launched: float, console: Console) -> Mapping[str, Any]:
-    """Do the main job, or the rest of it, and print what came of it.
-
-    Args:
-        run: opened for this process.
-        launched: when the program started, seconds of the monotonic clock.
-        console: shows what happens.
-
-    Returns:
-        The contents of summary.json.
-
-    Raises:
-        WorkflowRLError: one line for the user.
-    """
-    settings, directory = run.settings, run.directory
-    environment = cage2_environment(settings.simulator)
-    if environment.id == NATIVE and not is_player_cached():
-        console.print("compiling the simulator, once for this installation: under a minute")
-    with (
-        Interruption() as interruption,
-        make_traced_collector(settings.collector, environment, settings.run.trace) as collector,
-        directory.keeping_traceback(),
-        RunDisplay(settings, launched, console) as display,
-    ):
-        job = MainJob(settings, directory, collector, display, interruption, launched, run.checkpoint)
-        summary = job.run()
-    _print_summary(console, settings, directory.path, summary)
-    return summary
-
-
-def _print_summary(console: Console, settings: TrainSettings, path: Path, summary: Mapping[str, Any]) -> None:
-    def number(value: float | None, digits: int = 1) -> str:
-        return "-" if value is None else f"{value:.{digits}f}"
-
-    lines = [
-        f"{'done' if summary['is_complete'] else 'interrupted'}: {summary['episodes']} episodes in "
-        f"{summary['wall_seconds']:.1f} s; {number(summary['cold_episodes_per_second'])} episodes/s cold, "
-        f"{number(summary['warm_episodes_per_second'])} warm",
-        f"results in {path}",
-    ]
-    if summary["best_workflow"] is not None and settings.search.workflow is not None:
-        kept = "keeps to it" if summary["best_met_threshold"] else "less than the compliance threshold"
-        lines.insert(
-            1,
-            f"workflow {summary['best_workflow']}: reward {number(summary['best_reward'])} "
-            f"± {number(summary['best_reward_standard_error'])}, "
-            f"compliance {number(summary['best_compliance'], 3)} ({kept}), "
-            f"{number(summary['best_observed_compliance'], 3)} by what blue could see",
-        )
-    elif summary["best_workflow"] is not None:
-        red_agent, ranking = settings.simulator.red_agent, read_ranking(path)
-        print_ranking(console, ranking, title=f"orders against {red_agent}, best first")
-        lines[1:1] = sentences(ranking, red_agent, summary)
-    for line in lines:
-        console.print(line, highlight=False, soft_wrap=True)

@@ -14,16 +14,16 @@ nothing.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar
 
 from rich.console import Console
 
+from workflow_rl import environment_job
 from workflow_rl.checkpoint import Checkpoint
-from workflow_rl.environment_job import POLICY, EnvironmentJob, run_training
+from workflow_rl.environment_job import POLICY, EnvironmentJob
 from workflow_rl.environment_training import EnvironmentReport
 from workflow_rl.environments import cage2_environment
 from workflow_rl.policy import policy_to_bytes
@@ -31,63 +31,25 @@ from workflow_rl.ppo import torch_device
 from workflow_rl.protocol import Cell, play_protocol, total_of
 from workflow_rl.rollout import check_environment
 from workflow_rl.run_log import LEARNING_LOG, VALIDATION_LOG, ValidationRow
-from workflow_rl.run_opening import OpenRun, new_run, resumed_run
+from workflow_rl.run_opening import OpenRun
 from workflow_rl.seeding import Stream
 from workflow_rl.settings import DefenderTrainSettings, EnvironmentSettings, EnvironmentTrainSettings
 
 
-def train_defender(
-    settings: DefenderTrainSettings, *, launched: float, console: Console | None = None
-) -> int:
-    """Train a defender in a new run directory.
-
-    Args:
-        settings: of the run.
-        launched: when the program started, seconds of the monotonic clock.
-        console: shows what happens; `None` is the terminal.
-
-    Returns:
-        The exit code: 0, or 130 if it was interrupted.
+def check(settings: DefenderTrainSettings) -> None:
+    """Refuse what cannot be trained, before anything is written.
 
     Raises:
         WorkflowRLError: one line for the user.
     """
     torch_device(settings.ppo.device)
     check_environment(cage2_environment(settings.simulator))
-    with new_run(settings) as run:
-        return _run(run, launched, console or Console())
 
 
-def resume_defender(
-    path: Path,
-    changes: Mapping[str, Any],
-    ignored: Sequence[str],
-    *,
-    launched: float,
-    console: Console | None = None,
-) -> int:
-    """Go on with a run that was stopped.
-
-    Args:
-        path: its directory.
-        changes: settings that may differ from the run's own.
-        ignored: settings that were given and may not; they are named on stderr.
-        launched: as in `train_defender`.
-        console: as in `train_defender`.
-
-    Returns:
-        As `train_defender`.
-
-    Raises:
-        WorkflowRLError: one line for the user.
-    """
-    with resumed_run(DefenderTrainSettings, path, changes, ignored) as run:
-        return _run(run, launched, console or Console())
-
-
-def _run(run: OpenRun[DefenderTrainSettings], launched: float, console: Console) -> int:
+def carry_out(run: OpenRun[DefenderTrainSettings], launched: float, console: Console) -> Mapping[str, Any]:
+    """Train a defender, or do the rest of it; all else as of `environment_job.carry_out`."""
     training = OpenRun(training_of(run.settings), run.directory, run.checkpoint)
-    return run_training(training, partial(DefenderJob, run.settings), launched, console)
+    return environment_job.carry_out(training, launched, console, partial(DefenderJob, run.settings))
 
 
 def training_of(settings: DefenderTrainSettings) -> EnvironmentTrainSettings:

@@ -14,9 +14,8 @@ run is interrupted or its episodes cannot be played.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, ClassVar
 
 from rich.console import Console
@@ -27,11 +26,11 @@ from workflow_rl.environment_training import EnvironmentReport, EnvironmentTrain
 from workflow_rl.environments import gymnasium_environment
 from workflow_rl.errors import CollectorError, EpisodeError
 from workflow_rl.evaluation import EnvironmentScore
-from workflow_rl.interruption import EXIT_CODE, Interruption
+from workflow_rl.interruption import Interruption
 from workflow_rl.policy import policy_digest, policy_to_bytes
 from workflow_rl.ppo import torch_device
 from workflow_rl.run_log import LEARNING_COLUMNS, LEARNING_LOG, SUMMARY, RunDirectory
-from workflow_rl.run_opening import OpenRun, new_run, resumed_run
+from workflow_rl.run_opening import OpenRun
 from workflow_rl.run_record import RunRecord
 from workflow_rl.settings import EnvironmentTrainSettings
 from workflow_rl.tracing import make_traced_collector
@@ -41,71 +40,32 @@ POLICY = "policy.safetensors"
 _LINE_INTERVAL_SECONDS = 5.0
 
 
-def train_environment(
-    settings: EnvironmentTrainSettings, *, launched: float, console: Console | None = None
-) -> int:
-    """Train and score a policy in a new run directory.
-
-    Args:
-        settings: of the run.
-        launched: when the program started, seconds of the monotonic clock.
-        console: shows what happens; `None` is the terminal.
-
-    Returns:
-        The exit code: 0, or 130 if it was interrupted.
+def check(settings: EnvironmentTrainSettings) -> None:
+    """Refuse what cannot be trained, before anything is written.
 
     Raises:
         WorkflowRLError: one line for the user.
     """
     torch_device(settings.ppo.device)
-    shape_of(settings)  # fails before anything is written
-    with new_run(settings) as run:
-        return run_training(run, EnvironmentJob, launched, console or Console())
+    shape_of(settings)
 
 
-def resume_environment(
-    path: Path,
-    changes: Mapping[str, Any],
-    ignored: Sequence[str],
-    *,
-    launched: float,
-    console: Console | None = None,
-) -> int:
-    """Go on with a run that was stopped.
-
-    Args:
-        path: its directory.
-        changes: settings that may differ from the run's own.
-        ignored: settings that were given and may not; they are named on stderr.
-        launched: as in `train_environment`.
-        console: as in `train_environment`.
-
-    Returns:
-        As `train_environment`.
-
-    Raises:
-        WorkflowRLError: one line for the user.
-    """
-    with resumed_run(EnvironmentTrainSettings, path, changes, ignored) as run:
-        return run_training(run, EnvironmentJob, launched, console or Console())
-
-
-def run_training(
+def carry_out(
     run: OpenRun[EnvironmentTrainSettings],
-    make_job: Callable[..., EnvironmentJob],
     launched: float,
     console: Console,
-) -> int:
-    """Do a job, or the rest of it.
+    make_job: Callable[..., EnvironmentJob] | None = None,
+) -> Mapping[str, Any]:
+    """Train and score a policy, or do the rest of it.
 
     Args:
         run: opened for this process.
-        make_job: takes what `EnvironmentJob` takes.
-        launched: as in `train_environment`.
+        launched: when the program started, seconds of the monotonic clock.
         console: shows what happens.
+        make_job: takes what `EnvironmentJob` takes; `None` is that.
 
     Returns:
-        As `train_environment`.
+        The contents of summary.json.
 
     Raises:
         WorkflowRLError: one line for the user.
@@ -117,10 +77,11 @@ def run_training(
         make_traced_collector(settings.collector, environment, settings.run.trace) as collector,
         directory.keeping_traceback(),
     ):
-        job = make_job(settings, directory, collector, console, interruption, launched, run.checkpoint)
+        make = make_job or EnvironmentJob
+        job = make(settings, directory, collector, console, interruption, launched, run.checkpoint)
         summary = job.run()
     console.print(f"results in {directory.path}", highlight=False, soft_wrap=True)
-    return 0 if summary["is_complete"] else EXIT_CODE
+    return summary
 
 
 class EnvironmentJob:

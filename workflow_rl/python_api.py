@@ -15,14 +15,14 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from rich.console import Console
 
-from workflow_rl import commands, defender_job, environment_job, evaluation_job, search_job
+from workflow_rl import commands, evaluation_job, search_job
 from workflow_rl.cores import usable_cores
 from workflow_rl.errors import RunDirectoryError, SettingError, WorkflowRLError
 from workflow_rl.loaded_policy import Policy
@@ -40,6 +40,7 @@ from workflow_rl.run_log import (
 from workflow_rl.run_opening import kind_of_run
 from workflow_rl.settings import (
     CollectorSettings,
+    CommandSettings,
     DefenderTrainSettings,
     EnvironmentTrainSettings,
     FullSearchSettings,
@@ -61,10 +62,6 @@ __all__ = [
 ]
 
 StrPath = str | os.PathLike[str]
-
-_Settings = TypeVar(
-    "_Settings", TrainSettings, EnvironmentTrainSettings, DefenderTrainSettings, FullSearchSettings
-)
 
 
 class Run(os.PathLike[str]):
@@ -136,7 +133,7 @@ def train(*, progress: bool = False, **settings: Any) -> Run:
         WorkflowRLError: a setting is not allowed, the directory holds a run, an environment failed ...
         KeyboardInterrupt: it was interrupted, after everything was written; `resume` goes on.
     """
-    return _start(TrainSettings, commands.train, settings, progress)
+    return _start(TrainSettings, settings, progress)
 
 
 def train_env(env: str, *, progress: bool = False, **settings: Any) -> Run:
@@ -162,9 +159,7 @@ def train_env(env: str, *, progress: bool = False, **settings: Any) -> Run:
     """
     if isinstance(settings.get("env_kwargs"), Mapping):
         settings["env_kwargs"] = json.dumps(dict(settings["env_kwargs"]))
-    return _start(
-        EnvironmentTrainSettings, environment_job.train_environment, {"env": env, **settings}, progress
-    )
+    return _start(EnvironmentTrainSettings, {"env": env, **settings}, progress)
 
 
 def search(*, progress: bool = False, **settings: Any) -> Run:
@@ -181,7 +176,7 @@ def search(*, progress: bool = False, **settings: Any) -> Run:
         WorkflowRLError: as `train`.
         KeyboardInterrupt: as `train`.
     """
-    return _start(FullSearchSettings, search_job.search, settings, progress)
+    return _start(FullSearchSettings, settings, progress)
 
 
 def train_defender(*, progress: bool = False, **settings: Any) -> Run:
@@ -198,7 +193,7 @@ def train_defender(*, progress: bool = False, **settings: Any) -> Run:
         WorkflowRLError: as `train`.
         KeyboardInterrupt: as `train`.
     """
-    return _start(DefenderTrainSettings, defender_job.train_defender, settings, progress)
+    return _start(DefenderTrainSettings, settings, progress)
 
 
 def resume(path: StrPath, *, progress: bool = False, **changes: Any) -> Run:
@@ -222,14 +217,8 @@ def resume(path: StrPath, *, progress: bool = False, **changes: Any) -> Run:
     if fixed := sorted(set(changes) - kind.neutral_names()):
         allowed = ", ".join(sorted(kind.neutral_names()))
         raise SettingError(f"{fixed[0]} may not change in a run that goes on; those that may: {allowed}")
-    commands_of = {
-        TrainSettings: commands.resume,
-        EnvironmentTrainSettings: environment_job.resume_environment,
-        DefenderTrainSettings: defender_job.resume_defender,
-        FullSearchSettings: search_job.resume,
-    }
     console = Console(quiet=not progress)
-    return _finished(run, commands_of[kind](run.path, changes, (), launched=launched, console=console))
+    return _finished(run, commands.resume(run.path, changes, kind=kind, launched=launched, console=console))
 
 
 def evaluate(  # noqa: PLR0913  (the options of the command)
@@ -324,15 +313,13 @@ def load_policy(
     return Policy(stored, seed=seed)
 
 
-def _start(
-    kind: type[_Settings], command: Callable[..., int], values: Mapping[str, Any], progress: bool
-) -> Run:
+def _start(kind: type[CommandSettings], values: Mapping[str, Any], progress: bool) -> Run:
     """Run a command in a directory whose name is known before."""
     launched = time.monotonic()
     settings = kind.from_flat(values)
     run = Run(settings.run.run_dir or default_run_directory(settings.run.seed))
     settings = replace(settings, run=replace(settings.run, run_dir=run.path))
-    return _finished(run, command(settings, launched=launched, console=Console(quiet=not progress)))
+    return _finished(run, commands.start(settings, launched=launched, console=Console(quiet=not progress)))
 
 
 def _finished(run: Run, exit_code: int) -> Run:

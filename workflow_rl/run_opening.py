@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from rich.console import Console
 
@@ -16,6 +16,7 @@ from workflow_rl.errors import RunDirectoryError
 from workflow_rl.run_log import CONFIG, SUMMARY, RunDirectory, default_run_directory
 from workflow_rl.scalar_loggers import ScalarCopy, check_logger
 from workflow_rl.settings import (
+    CommandSettings,
     DefenderTrainSettings,
     EnvironmentTrainSettings,
     FullSearchSettings,
@@ -23,12 +24,15 @@ from workflow_rl.settings import (
 )
 from workflow_rl.tracing import TraceFile
 
-_COMMANDS = (TrainSettings, EnvironmentTrainSettings, DefenderTrainSettings, FullSearchSettings)
-"""Their settings; those of a search are the ones of train and more, hence last."""
-
-_Settings = TypeVar(
-    "_Settings", TrainSettings, EnvironmentTrainSettings, DefenderTrainSettings, FullSearchSettings
+_KINDS: Sequence[type[CommandSettings]] = (
+    TrainSettings,
+    EnvironmentTrainSettings,
+    DefenderTrainSettings,
+    FullSearchSettings,
 )
+"""Of settings; those of a search are the ones of train and more, hence last."""
+
+_Settings = TypeVar("_Settings", bound=CommandSettings)
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ def resumed_run(
             raise RunDirectoryError(
                 f"the run in {path} is complete; start another one with another --run-dir"
             )
-        settings = kind.from_flat({**stored, "trace": None, **changes, "run_dir": path})
+        settings = cast(_Settings, kind.from_flat({**stored, "trace": None, **changes, "run_dir": path}))
         _check_trace(settings)
         check_collector(settings.collector)
         check_logger(settings.run.logger)
@@ -99,9 +103,7 @@ def resumed_run(
         yield OpenRun(settings, directory, load_checkpoint(directory, _warn))
 
 
-def kind_of_run(
-    path: Path,
-) -> type[TrainSettings | EnvironmentTrainSettings | DefenderTrainSettings | FullSearchSettings]:
+def kind_of_run(path: Path) -> type[CommandSettings]:
     """Of which command a run is, by the settings in its directory.
 
     Raises:
@@ -112,7 +114,7 @@ def kind_of_run(
         raise RunDirectoryError(f"{path} holds no run: it has no {CONFIG}")
     if not isinstance(stored, dict):
         raise RunDirectoryError(f"{path / CONFIG} is damaged: it holds no settings")
-    for kind in _COMMANDS:
+    for kind in _KINDS:
         if set(stored) <= kind.names():
             return kind
     unknown = min(set(stored) - FullSearchSettings.names())
@@ -130,15 +132,13 @@ def _stored_settings(kind: type[_Settings], directory: RunDirectory) -> dict[str
     return stored
 
 
-def _check_trace(settings: TrainSettings | EnvironmentTrainSettings | DefenderTrainSettings) -> None:
+def _check_trace(settings: CommandSettings) -> None:
     """Refuse a place for the trace before anything else is made."""
     if settings.run.trace is not None:
         TraceFile(settings.run.trace).close()
 
 
-def _copy_scalars(
-    settings: TrainSettings | EnvironmentTrainSettings | DefenderTrainSettings, directory: RunDirectory
-) -> None:
+def _copy_scalars(settings: CommandSettings, directory: RunDirectory) -> None:
     if (name := settings.run.logger) is not None:
         directory.copy_scalars(ScalarCopy(name, directory.path, settings.to_flat(), _warn))
 

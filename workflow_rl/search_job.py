@@ -20,15 +20,14 @@ from typing import Any, cast
 
 from rich.console import Console
 
+from workflow_rl import train_job
 from workflow_rl.collectors import make_collector
-from workflow_rl.commands import check_training, run_training
 from workflow_rl.cores import usable_cores
 from workflow_rl.environments import cage2_environment
 from workflow_rl.episode import EnvironmentSpec
 from workflow_rl.errors import SettingError
 from workflow_rl.evaluation import FIRST_FRESH_EPISODE, Score, evaluate_policy, evaluation_tickets, score
 from workflow_rl.findings import print_ranking
-from workflow_rl.interruption import EXIT_CODE
 from workflow_rl.policy import load_policy
 from workflow_rl.rollout import check_environment
 from workflow_rl.run_log import CONFIG, SUMMARY, RankingRow, RunDirectory, read_ranking
@@ -71,54 +70,48 @@ class AttackerAnswer:
     confirmations: Sequence[Confirmation]
 
 
-def search(settings: FullSearchSettings, *, launched: float, console: Console | None = None) -> int:
-    """Answer in a new directory.
-
-    Args:
-        settings: of the search.
-        launched: when the program started, seconds of the monotonic clock.
-        console: shows what happens; `None` is the terminal.
-
-    Returns:
-        The exit code: 0, or 130 if it was interrupted.
+def check(settings: FullSearchSettings) -> None:
+    """Refuse what cannot be answered, before anything is written.
 
     Raises:
         WorkflowRLError: one line for the user.
     """
     for part in _parts(settings, Path()):
-        check_training(part)
+        train_job.check(part)
     if settings.answer.confirmed_orders:
         for red_agent in _attackers(settings):
             check_environment(_reference(settings, red_agent))
-    with new_run(settings) as run:
-        return _answer(run, launched, console or Console())
 
 
-def resume(
-    path: Path,
-    changes: Mapping[str, Any],
-    ignored: Sequence[str],
-    *,
-    launched: float,
-    console: Console | None = None,
-) -> int:
-    """Go on with a search that was stopped.
+def carry_out(run: OpenRun[FullSearchSettings], launched: float, console: Console) -> Mapping[str, Any]:
+    """Answer, or do the rest of it.
 
     Args:
-        path: its directory.
-        changes: settings that may differ from its own.
-        ignored: settings that were given and may not; they are named on stderr.
-        launched: as in `search`.
-        console: as in `search`.
+        run: opened for this process.
+        launched: when the program started, seconds of the monotonic clock.
+        console: shows what happens.
 
     Returns:
-        As `search`.
+        The contents of summary.json; that of an interrupted part if one was.
 
     Raises:
         WorkflowRLError: one line for the user.
     """
-    with resumed_run(FullSearchSettings, path, changes, ignored) as run:
-        return _answer(run, launched, console or Console())
+    settings, directory = run.settings, run.directory
+    for part in _parts(settings, directory.path):
+        console.print(f"-- {part.run.run_dir}", highlight=False, soft_wrap=True)
+        summary = _finish(part, launched, console)
+        if not summary["is_complete"]:
+            return summary
+        launched = time.monotonic()
+    answers = [_answer_for(settings, directory.path, red_agent) for red_agent in _attackers(settings)]
+    directory.write_json(ANSWER, {"attackers": [asdict(answer) for answer in answers]})
+    summary = {"is_complete": True}
+    directory.write_json(SUMMARY, summary)
+    for answer in answers:
+        _print(console, answer)
+    console.print(f"results in {directory.path}", highlight=False, soft_wrap=True)
+    return summary
 
 
 def _attackers(settings: FullSearchSettings) -> list[str]:
@@ -172,34 +165,18 @@ def _unbound_settings(settings: FullSearchSettings, root: Path, red_agent: str) 
     )
 
 
-def _answer(run: OpenRun[FullSearchSettings], launched: float, console: Console) -> int:
-    settings, directory = run.settings, run.directory
-    for part in _parts(settings, directory.path):
-        console.print(f"-- {part.run.run_dir}", highlight=False, soft_wrap=True)
-        if not _finish(part, launched, console)["is_complete"]:
-            return EXIT_CODE
-        launched = time.monotonic()
-    answers = [_answer_for(settings, directory.path, red_agent) for red_agent in _attackers(settings)]
-    directory.write_json(ANSWER, {"attackers": [asdict(answer) for answer in answers]})
-    directory.write_json(SUMMARY, {"is_complete": True})
-    for answer in answers:
-        _print(console, answer)
-    console.print(f"results in {directory.path}", highlight=False, soft_wrap=True)
-    return 0
-
-
 def _finish(part: TrainSettings, launched: float, console: Console) -> Mapping[str, Any]:
     """Do a training, or the rest of it; returns its summary."""
     path = cast(Path, part.run.run_dir)
     if not (path / CONFIG).exists():
         with new_run(part) as run:
-            return run_training(run, launched, console)
+            return train_job.carry_out(run, launched, console)
     summary: dict[str, Any] | None = RunDirectory(path).read_json(SUMMARY)
     if summary is not None and summary["is_complete"]:
         return summary
     neutral = {name: value for name, value in part.to_flat().items() if name in part.neutral_names()}
     with resumed_run(TrainSettings, path, neutral, ()) as run:
-        return run_training(run, launched, console)
+        return train_job.carry_out(run, launched, console)
 
 
 def _answer_for(settings: FullSearchSettings, root: Path, red_agent: str) -> AttackerAnswer:

@@ -621,6 +621,10 @@ class DefenderTrainSettings(_AllSettings):
     checkpoints: CheckpointSettings = CheckpointSettings()
 
 
+CommandSettings = TrainSettings | EnvironmentTrainSettings | DefenderTrainSettings
+"""All settings of a command that leaves a run; those of a search are settings of train, and more."""
+
+
 def _from_json(group: type[_Group], item: dataclasses.Field[Any], values: Mapping[str, Any]) -> Any:
     """A setting's value, which files can only hold as text if it is a path."""
     value = values[item.name]

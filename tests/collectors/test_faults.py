@@ -19,7 +19,7 @@ from awkward_environments import FAULTS, specification
 from played import CAUSES, UNEVEN, assert_same, play, played_alone, snapshot, tickets
 from process_ends import is_running, left_by_a_killed, still_running
 
-from workflow_rl import environment_job
+from workflow_rl import commands
 from workflow_rl.collectors import ExecutorCollector, barrier_free, worker_pool
 from workflow_rl.collectors.attempts import Cause
 from workflow_rl.environment_job import EnvironmentJob
@@ -407,13 +407,13 @@ def test_a_run_stopped_by_a_fault_that_stays_goes_on_once_it_is_gone(
         if report.update == 5:
             switch.turn_on()
 
-    environment_job.train_environment(environment_run(whole, tmp_path), launched=time.monotonic())
+    commands.start(environment_run(whole, tmp_path), launched=time.monotonic())
     with monkeypatch.context() as patched:
         patched.setattr(EnvironmentJob, "_finish_update", turn_on_when_learnt)
         with pytest.raises(CollectorError, match=r"^episode \d+ .* failed 3 times; .* with exit code 3$"):
-            environment_job.train_environment(environment_run(stopped, tmp_path), launched=time.monotonic())
+            commands.start(environment_run(stopped, tmp_path), launched=time.monotonic())
     switch.turn_off()
-    environment_job.resume_environment(stopped, {}, [], launched=time.monotonic())
+    commands.resume(stopped, {}, launched=time.monotonic())
     assert weights_of(stopped) == weights_of(whole)
 
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
-from workflow_rl import commands, defender_job, environment_job
+from workflow_rl import commands
 from workflow_rl.episode import EnvironmentSpec, Episodes
 from workflow_rl.evaluation import FIRST_FRESH_EPISODE, Score, evaluation_tickets, score
 from workflow_rl.protocol import Cell, play_protocol
@@ -31,11 +31,14 @@ from workflow_rl.run_log import (
     read_training_log,
     read_validation_log,
 )
-from workflow_rl.settings import DefenderTrainSettings, EnvironmentTrainSettings, TrainSettings
+from workflow_rl.settings import (
+    CommandSettings,
+    DefenderTrainSettings,
+    EnvironmentTrainSettings,
+    TrainSettings,
+)
 from workflow_rl.stored_policy import StoredPolicy, read_policy
 from workflow_rl.workflow import Workflow
-
-_Settings = TypeVar("_Settings", TrainSettings, EnvironmentTrainSettings, DefenderTrainSettings)
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,7 @@ def learn_order(values: Mapping[str, Any]) -> Learning:
         WorkflowRLError: what the command reports.
         KeyboardInterrupt: it was interrupted.
     """
-    with _finished(TrainSettings, commands.train, {**values, "stop_rule": "budget"}) as (run, cpu_seconds):
+    with _finished(TrainSettings, {**values, "stop_rule": "budget"}) as (run, cpu_seconds):
         rows = read_training_log(run)
         summary = RunDirectory(run).read_json(SUMMARY)
     return Learning(
@@ -154,7 +157,7 @@ def search_orders(values: Mapping[str, Any], *, fresh_episodes: int) -> Found:
         WorkflowRLError: what the command reports.
         KeyboardInterrupt: it was interrupted.
     """
-    with _finished(TrainSettings, commands.train, values) as (run, cpu_seconds):
+    with _finished(TrainSettings, values) as (run, cpu_seconds):
         trials = read_search_log(run)
         summary = RunDirectory(run).read_json(SUMMARY)
         result = _fresh_score(read_policy(run), RunDirectory(run).read_json(CONFIG)["seed"], fresh_episodes)
@@ -195,8 +198,7 @@ def learn_environment(values: Mapping[str, Any]) -> Learning:
         WorkflowRLError: what the command reports.
         KeyboardInterrupt: it was interrupted.
     """
-    train = environment_job.train_environment
-    with _finished(EnvironmentTrainSettings, train, values) as (run, cpu_seconds):
+    with _finished(EnvironmentTrainSettings, values) as (run, cpu_seconds):
         rows = read_learning_log(run)
         summary = RunDirectory(run).read_json(SUMMARY)
     return Learning(
@@ -219,7 +221,7 @@ def learn_defender(values: Mapping[str, Any], *, cell_episodes: int) -> Defence:
         WorkflowRLError: what the command reports.
         KeyboardInterrupt: it was interrupted.
     """
-    with _finished(DefenderTrainSettings, defender_job.train_defender, values) as (run, cpu_seconds):
+    with _finished(DefenderTrainSettings, values) as (run, cpu_seconds):
         rows = read_validation_log(run)
         cells = _fresh_cells(read_policy(run), cell_episodes)
     return Defence(
@@ -246,14 +248,11 @@ def _fresh_cells(stored: StoredPolicy, num_episodes: int) -> list[Cell]:
 
 
 @contextmanager
-def _finished(
-    kind: type[_Settings], command: Callable[..., int], values: Mapping[str, Any]
-) -> Iterator[tuple[Path, float]]:
+def _finished(kind: type[CommandSettings], values: Mapping[str, Any]) -> Iterator[tuple[Path, float]]:
     """Run a command to its end, without what it shows, in a directory that is thrown away.
 
     Args:
         kind: of the command's settings.
-        command: takes the settings and when it was launched.
         values: settings by name.
 
     Yields:
@@ -264,7 +263,7 @@ def _finished(
         settings = kind.from_flat({**values, "collector": "sequential", "run_dir": run})
         started = time.process_time()
         with redirect_stdout(StringIO()):
-            exit_code = command(settings, launched=time.monotonic())
+            exit_code = commands.start(settings, launched=time.monotonic())
         if exit_code != 0:
             raise KeyboardInterrupt
         yield run, time.process_time() - started
