@@ -15,13 +15,14 @@ import pytest
 from click.testing import CliRunner
 
 import workflow_rl
+from workflow_rl.bench.conditions import busy_warning
 from workflow_rl.bench.latency import Waits
 from workflow_rl.bench.learning import Learning
-from workflow_rl.bench.machine import busy_warning, commit_of, describe_machine
 from workflow_rl.bench.runs import Runs
 from workflow_rl.bench.simulator import ROUNDS
 from workflow_rl.bench.timing import Figure, Sample, Spread, Workload, measure, ratio
 from workflow_rl.errors import SettingError
+from workflow_rl.machine import commit_of, describe_machine
 from workflow_rl.rollout import make_environment
 
 CHECKOUT = Path(workflow_rl.__file__).parents[1]
@@ -344,16 +345,19 @@ def test_a_busy_machine_is_named(before, after, is_busy):
 
 
 def test_a_commit_is_known_in_a_checkout_only(tmp_path):
-    assert commit_of(tmp_path) is None
+    package = tmp_path / "package"
+    package.mkdir()
+    assert commit_of(package) is None
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org"]
     subprocess.run([*git, "init", "-q"], cwd=tmp_path, check=True)
     subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "first"], cwd=tmp_path, check=True)
-    clean = commit_of(tmp_path)
+    (tmp_path / "a run beside it").touch()
+    clean = commit_of(package)
     assert clean is not None
     assert len(clean.sha) == 40
     assert not clean.is_dirty
-    (tmp_path / "new").touch()
-    dirty = commit_of(tmp_path)
+    (package / "new.py").touch()
+    dirty = commit_of(package)
     assert dirty is not None
     assert dirty.is_dirty
 

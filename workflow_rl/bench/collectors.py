@@ -21,10 +21,10 @@ from rich.console import Console
 
 from workflow_rl.bench import processes, report, tables
 from workflow_rl.bench.causes import measure_causes
+from workflow_rl.bench.conditions import Watch
 from workflow_rl.bench.contest import Schedule, prepare
 from workflow_rl.bench.figures import confidence
 from workflow_rl.bench.four import measure_four
-from workflow_rl.bench.machine import Sitting
 from workflow_rl.bench.plan import Plan
 from workflow_rl.bench.plots import make_plotter
 from workflow_rl.bench.regimes import Regime
@@ -65,11 +65,11 @@ def run(regime: Regime, plan: Plan, *, json_file: Path | None, plots: Path | Non
         report.check_writable(json_file)
     draw = None if plots is None else make_plotter(plots)
     console = _console()
-    sitting = Sitting()
+    watch = Watch()
     with console.status("preparing") as status:
         figures = measure(regime, plan, status.update)
     conditions = replace(
-        sitting.conditions(own_load=math.inf), warning=busy_warning(_foreign_cores(figures), usable_cores())
+        watch.conditions(own_load=math.inf), warning=busy_warning(_foreign_cores(figures), usable_cores())
     )
     content = report.document("collectors", conditions, figures)
     tables.show(console, content)

@@ -16,8 +16,9 @@ from typing import Any
 
 import click
 
-from workflow_rl.bench.machine import Conditions, Sitting, describe_machine
+from workflow_rl.bench.conditions import Conditions, Watch
 from workflow_rl.errors import SettingError, WorkflowRLError
+from workflow_rl.machine import describe_machine
 from workflow_rl.run_log import RunDirectory
 
 json_option = click.option(
@@ -42,7 +43,7 @@ def run(
     Args:
         benchmark: its name.
         measure: returns the figures.
-        own_load: see `Sitting.conditions`.
+        own_load: see `Watch.conditions`.
         json_file: where the report goes.
 
     Raises:
@@ -50,9 +51,9 @@ def run(
     """
     if json_file is not None:
         check_writable(json_file)
-    sitting = Sitting()
+    watch = Watch()
     figures = measure()
-    content = document(benchmark, sitting.conditions(own_load=own_load), figures)
+    content = document(benchmark, watch.conditions(own_load=own_load), figures)
     click.echo(json.dumps(content, indent=2))
     if json_file is not None:
         write(json_file, content)

@@ -31,7 +31,7 @@ from rich.table import Table
 
 import workflow_rl
 from workflow_rl.bench import report
-from workflow_rl.bench.machine import Sitting
+from workflow_rl.bench.conditions import Watch
 from workflow_rl.bench.timing import Figure, Spread, Workload, measure, ratio
 from workflow_rl.cage2.env import Cage2Env
 from workflow_rl.cage2.observation import observe
@@ -99,12 +99,12 @@ def run(*, json_file: Path | None, seconds: float, quick: bool) -> int:
     """
     if json_file is not None:
         report.check_writable(json_file)
-    sitting = Sitting()
+    watch = Watch()
     workloads, note = _workloads(quick=quick)
     figures = {figure.name: figure for figure in measure(workloads, rounds=ROUNDS, seconds=seconds)}
     times_as_fast = ratio(figures[GYMNASIUM], figures[REFERENCE]) if REFERENCE in figures else None
     cold, warm = first_steps(with_cold=not quick)
-    conditions = sitting.conditions(own_load=1.0)
+    conditions = watch.conditions(own_load=1.0)
     _print(Console(), list(figures.values()), times_as_fast, note, (cold, warm), conditions.warning)
     if json_file is not None:
         content = {

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from workflow_rl.bench.machine import describe_machine
 from workflow_rl.cage2.scenario import RED_AGENTS
 from workflow_rl.display import percent
 from workflow_rl.evaluation import HORIZONS, NORMAL_95
+from workflow_rl.machine import describe_machine
 from workflow_rl.protocol import PUBLISHED
 from workflow_rl.report.answer import Confirmation
 from workflow_rl.report.leaderboard import leaderboard_figure
