@@ -60,9 +60,7 @@ def _distinct_rows(
     """
     keys = np.concatenate([np.packbits(bits, axis=1), workflows[:, None].astype(np.uint8), forbidden], axis=1)
     words = np.pad(keys, ((0, 0), (0, -keys.shape[1] % 8))).view(np.uint64)
-    if words.shape[1] == 1:
-        key = words[:, 0]
-    else:  # As texts, which sort faster than records, highest byte first, which is the order of numbers.
-        key = words.astype(">u8").view(f"S{words[0].nbytes}")[:, 0]
+    # Several words are one text, which sorts faster than a record: highest byte first, in the same order.
+    key = words[:, 0] if words.shape[1] == 1 else words.astype(">u8").view(f"S{words[0].nbytes}")[:, 0]
     _, first, rows = np.unique(key, return_index=True, return_inverse=True)
     return first, rows

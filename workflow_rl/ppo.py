@@ -206,7 +206,7 @@ class PPO:
         columns = self._used_columns(distinct.inputs)
         inputs = self._tensor(distinct.inputs)
         if columns is not None:
-            inputs = inputs[:, columns].contiguous()
+            inputs = inputs.index_select(1, columns)
         forbidden = None if distinct.forbidden is None else self._tensor(distinct.forbidden)
         values = self.policy.values(inputs, columns).cpu().numpy()[distinct.rows]
         has_future = np.logical_not(batch.terminated) & (settings.horizon == "truncation")
