@@ -87,6 +87,7 @@ LAYERS = {
         "pipeline",
         "plateau",
         "run_record",
+        "sittings",
         "run_opening",
         "order_training",
         "environment_training",

@@ -168,7 +168,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
     with monkeypatch.context() as patch:
         when_learnt(patch, episodes, lambda: signal.raise_signal(signal.SIGINT))
         settings = TrainSettings.from_flat({**SMALL, **PIECES, "run_dir": path})
-        assert commands.train(settings, launched=time.monotonic()) == 130
+        assert commands.start(settings, launched=time.monotonic()) == 130
     assert commands.resume(path, {}, [], launched=time.monotonic()) == 0
     assert_the_same(path, watched[0])
 

@@ -25,7 +25,7 @@ from tensorboard.backend.event_processing.event_accumulator import (  # type: ig
 )
 from test_order_training import DiaryCollector
 
-from workflow_rl import commands
+from workflow_rl import commands, train_job
 from workflow_rl.display import RunDisplay
 from workflow_rl.episode import Snapshot
 from workflow_rl.errors import PolicyFileError, RunDirectoryError
@@ -59,7 +59,7 @@ TIMES = {"collection_seconds", "update_seconds", "episodes_per_second"}
 def run(path: Path, **changes: Any) -> dict[str, Any]:
     """A whole run in this process; returns its summary."""
     settings = TrainSettings.from_flat({**SMALL, "run_dir": path, **changes})
-    assert commands.train(settings, launched=time.monotonic()) == 0
+    assert commands.start(settings, launched=time.monotonic()) == 0
     return summary_of(path)
 
 
@@ -164,7 +164,7 @@ class ActingDisplay(RunDisplay):
 def when_learnt(monkeypatch: pytest.MonkeyPatch, episodes: int, happens: Callable[[], None]) -> None:
     """Let something happen in runs of this process."""
     members = {"at_episodes": episodes, "happens": staticmethod(happens)}
-    monkeypatch.setattr(commands, "RunDisplay", type("Acting", (ActingDisplay,), members))
+    monkeypatch.setattr(train_job, "RunDisplay", type("Acting", (ActingDisplay,), members))
 
 
 def test_a_killed_worker_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,6 +198,7 @@ def test_a_run_leaves_the_files_it_promises(reference: Callable[[int], Path]) ->
     assert files - events - policies - checkpoints - learners == {
         "config.json",
         "lock",
+        "sittings.json",
         "summary.json",
         "training_log.csv",
         "search_log.csv",
@@ -363,7 +364,7 @@ def test_a_universal_run_goes_on_where_it_stopped(
     with monkeypatch.context() as patch:
         when_learnt(patch, 20, lambda: signal.raise_signal(signal.SIGINT))
         settings = TrainSettings.from_flat({**SMALL, **UNIVERSAL, "run_dir": path})
-        assert commands.train(settings, launched=time.monotonic()) == 130
+        assert commands.start(settings, launched=time.monotonic()) == 130
     assert [file.name for file in (path / "policies").iterdir()] == ["interrupted-universal.safetensors"]
     assert commands.resume(path, {}, [], launched=time.monotonic()) == 0
     assert summary_of(path)["weights_sha256"] == summary_of(universal)["weights_sha256"]
@@ -456,7 +457,7 @@ def test_the_logged_score_is_that_of_the_stored_policy(watched: tuple[Path, Keep
 
 KILLED = """
 import os, signal, sys
-from workflow_rl import cli, commands
+from workflow_rl import cli, train_job
 from workflow_rl.display import RunDisplay
 
 class DeadlyDisplay(RunDisplay):
@@ -464,7 +465,7 @@ class DeadlyDisplay(RunDisplay):
         if report.total_episodes == 30:
             os.kill(os.getpid(), signal.SIGKILL)
 
-commands.RunDisplay = DeadlyDisplay
+train_job.RunDisplay = DeadlyDisplay
 cli.train_program()
 """
 
@@ -498,7 +499,7 @@ def test_an_interrupted_run_writes_everything_and_goes_on_where_it_stopped(
     with monkeypatch.context() as patch:
         when_learnt(patch, episodes, lambda: signal.raise_signal(signal.SIGINT))
         settings = TrainSettings.from_flat({**SMALL, "lag": lag, "run_dir": path})
-        assert commands.train(settings, launched=time.monotonic()) == 130
+        assert commands.start(settings, launched=time.monotonic()) == 130
     log = (path / "training_log.csv").read_text()
     interrupted = summary_of(path)
     assert interrupted["is_complete"] is False
@@ -526,7 +527,7 @@ def interrupted_run(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that stopped in its second order."""
     with monkeypatch.context() as patch:
         when_learnt(patch, 30, lambda: signal.raise_signal(signal.SIGINT))
-        commands.train(TrainSettings.from_flat({**SMALL, "run_dir": path}), launched=time.monotonic())
+        commands.start(TrainSettings.from_flat({**SMALL, "run_dir": path}), launched=time.monotonic())
 
 
 def test_a_run_with_a_damaged_policy_is_not_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

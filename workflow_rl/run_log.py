@@ -1,6 +1,7 @@
 """A run's directory on disk: everything that a run leaves, written so that a killed run leaves whole files.
 
     config.json          the resolved settings; a directory that has it holds a run
+    sittings.json        when it was started and resumed, on what machine, with what versions (`sittings`)
     training_log.csv     one row per update        (`TrainingRow`)
     search_log.csv       one row per trial of an order (`SearchRow`)
     learning_log.csv     instead of these two on a Gymnasium environment: one row per update (`LearningRow`)

@@ -22,6 +22,7 @@ from workflow_rl.settings import (
     FullSearchSettings,
     TrainSettings,
 )
+from workflow_rl.sittings import record_sitting
 from workflow_rl.tracing import TraceFile
 
 _KINDS: Sequence[type[CommandSettings]] = (
@@ -52,7 +53,7 @@ class OpenRun(Generic[_Settings]):
 
 @contextmanager
 def new_run(settings: _Settings) -> Iterator[OpenRun[_Settings]]:
-    """Make the directory of a new run, with its settings in it.
+    """Make the directory of a new run, with its settings and what it runs on in it.
 
     Raises:
         RunDirectoryError: it cannot be made, or holds a run.
@@ -65,7 +66,8 @@ def new_run(settings: _Settings) -> Iterator[OpenRun[_Settings]]:
     path = settings.run.run_dir or default_run_directory(settings.run.seed)
     settings = replace(settings, run=replace(settings.run, run_dir=path))
     with RunDirectory.create(path) as directory:
-        directory.write_json(CONFIG, settings.to_flat())
+        record_sitting(directory, has_resumed=False)
+        directory.write_json(CONFIG, settings.to_flat())  # last: with it, the directory holds a run
         _copy_scalars(settings, directory)
         yield OpenRun(settings, directory, None)
 
@@ -100,7 +102,9 @@ def resumed_run(
         if ignored:
             _warn("resuming with the run's own settings; not changed: " + ", ".join(ignored))
         _copy_scalars(settings, directory)
-        yield OpenRun(settings, directory, load_checkpoint(directory, _warn))
+        checkpoint = load_checkpoint(directory, _warn)
+        record_sitting(directory, has_resumed=True)
+        yield OpenRun(settings, directory, checkpoint)
 
 
 def kind_of_run(path: Path) -> type[CommandSettings]:

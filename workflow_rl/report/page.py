@@ -56,6 +56,11 @@ class Section:
     is_folded: bool = False
 
 
+def differing_rows(rows: Sequence[Sequence[str]]) -> frozenset[int]:
+    """Numbers of the rows whose cells after the first are not all the same."""
+    return frozenset(number for number, row in enumerate(rows) if len(set(row[1:])) > 1)
+
+
 def write_report(title: str, sections: Sequence[Section], file: Path) -> list[Path]:
     """Write the page, and the PNGs into a directory beside it.
 

@@ -33,6 +33,7 @@ from workflow_rl.run_log import (
     read_validation_log,
 )
 from workflow_rl.run_opening import kind_of_run
+from workflow_rl.sittings import Sitting, read_sittings
 
 _Row = TypeVar("_Row")
 
@@ -72,6 +73,7 @@ class Run:
         search: rows of search_log.csv.
         ranking: rows of ranking.csv.
         protocol_scores: evaluations by the challenge's protocol that lie in the directory.
+        sittings: when it was started and resumed, and with what; see `sittings.read_sittings`.
     """
 
     label: str
@@ -85,6 +87,7 @@ class Run:
     search: tuple[SearchRow, ...]
     ranking: tuple[RankingRow, ...]
     protocol_scores: tuple[ProtocolScore, ...]
+    sittings: tuple[Sitting, ...]
 
     @property
     def is_complete(self) -> bool:
@@ -150,6 +153,7 @@ def _read_run(path: Path, label: str) -> Run:
         search=_rows(path, SEARCH_LOG, read_search_log),
         ranking=_rows(path, RANKING, read_ranking),
         protocol_scores=tuple(_protocol_scores(directory)),
+        sittings=read_sittings(directory),
     )
 
 

@@ -8,21 +8,26 @@ from typing import Any
 from workflow_rl.cage2.scenario import RED_AGENTS
 from workflow_rl.display import percent
 from workflow_rl.evaluation import HORIZONS, NORMAL_95
-from workflow_rl.machine import describe_machine
 from workflow_rl.protocol import PUBLISHED
 from workflow_rl.report.answer import Confirmation
 from workflow_rl.report.leaderboard import leaderboard_figure
 from workflow_rl.report.learning import learning_figures
-from workflow_rl.report.page import Section, Table
+from workflow_rl.report.page import Section, Table, differing_rows
 from workflow_rl.report.runs import Run
 from workflow_rl.report.search import search_figures
 from workflow_rl.report.speed import speed_figures, timeline_figure
 from workflow_rl.report.timeline import read_timeline
+from workflow_rl.report.versions import versions_table
 
 _ANSWER = (
     "Mean returns with their 95 % intervals: of the first orders of each search, played once more in fresh "
     "episodes on the simulator that the search confirms on; of no order, as the search's own simulator "
     "scored it."
+)
+
+_VERSIONS = (
+    "Of what each run was trained with, on the machine that trained it; a run that was resumed with other "
+    "ones has a column for each. Rows that differ stand out."
 )
 
 
@@ -52,9 +57,7 @@ def sections(runs: Sequence[Run], confirmations: Sequence[Confirmation] = ()) ->
         yield Section("Speed", tuple(speed_figures(runs)))
     yield _timelines(runs)
     yield Section("Configuration", table=_configuration(runs), is_folded=True)
-    yield Section(
-        "Versions", table=_versions(), is_folded=True, note="Of the machine that wrote this report."
-    )
+    yield Section("Versions", table=versions_table(runs), is_folded=True, note=_VERSIONS)
 
 
 def _answer(confirmations: Sequence[Confirmation]) -> Table:
@@ -71,15 +74,16 @@ def _answer(confirmations: Sequence[Confirmation]) -> Table:
 
 
 def _overview(runs: Sequence[Run]) -> Table:
-    rows: dict[str, list[str]] = {}
-    for run in runs:
-        for name, value in _facts(run).items():
-            rows.setdefault(name, []).append(value)
-    return Table(("", *(run.label for run in runs)), tuple((name, *values) for name, values in rows.items()))
+    """Facts of the runs, without those that none of them has."""
+    facts = [_facts(run) for run in runs]
+    rows = {name: [each[name] for each in facts] for name in facts[0]}
+    known = {name: row for name, row in rows.items() if row != [None] * len(row)}
+    shown = tuple((name, *map(_shown, row)) for name, row in known.items())
+    return Table(("", *(run.label for run in runs)), shown)
 
 
-def _facts(run: Run) -> dict[str, str]:
-    """What one wants to know of a run first; the same names for every run."""
+def _facts(run: Run) -> dict[str, Any]:
+    """What one wants to know of a run first, the same names for every run; `None` where it has no such."""
     summary = run.summary
     played = run.settings.get("env") or f"{run.settings['simulator']}, {run.settings['red_agent']}"
     return {
@@ -88,21 +92,25 @@ def _facts(run: Run) -> dict[str, str]:
         "played": str(played),
         "seed": str(run.settings["seed"]),
         "training episodes": f"{run.num_episodes:,}",
-        "wall time": _number(summary.get("wall_seconds"), "s"),
-        "warm throughput": _number(summary.get("warm_episodes_per_second"), "episodes/s"),
-        "best order": str(summary.get("best_workflow") or "–"),
+        "wall time": _quantity(summary.get("wall_seconds"), "s"),
+        "warm throughput": _quantity(summary.get("warm_episodes_per_second"), "episodes/s"),
+        "best order": summary.get("best_workflow"),
         "evaluated reward": _evaluated_reward(summary),
-        "compliance": percent(summary.get("best_compliance")),
-        "compliance as blue sees it": percent(summary.get("best_observed_compliance")),
-        "retries": str(summary.get("retries", "–")),
+        "compliance": _share(summary.get("best_compliance")),
+        "compliance as blue sees it": _share(summary.get("best_observed_compliance")),
+        "retries": summary.get("retries"),
     }
 
 
-def _number(value: float | None, unit: str) -> str:
-    return "–" if value is None else f"{value:,.1f} {unit}"
+def _quantity(value: float | None, unit: str) -> str | None:
+    return None if value is None else f"{value:,.1f} {unit}"
 
 
-def _evaluated_reward(summary: Mapping[str, Any]) -> str:
+def _share(value: float | None) -> str | None:
+    return None if value is None else percent(value)
+
+
+def _evaluated_reward(summary: Mapping[str, Any]) -> str | None:
     """With half of its 95 % interval; what it is called depends on the run's command."""
     if summary.get("validation_total") is not None:
         return (
@@ -111,7 +119,7 @@ def _evaluated_reward(summary: Mapping[str, Any]) -> str:
         )
     name = next((n for n in ("best_reward", "evaluation_return") if summary.get(n) is not None), None)
     if name is None:
-        return "–"
+        return None
     return f"{summary[name]:.2f} ± {NORMAL_95 * summary[f'{name}_standard_error']:.2f}"
 
 
@@ -170,21 +178,8 @@ def _configuration(runs: Sequence[Run]) -> Table:
     names = list(dict.fromkeys(name for run in runs for name in run.settings))
     values = {name: [run.settings.get(name, "–") for run in runs] for name in names}
     rows = tuple((name, *map(_shown, row)) for name, row in values.items())
-    differing = frozenset(number for number, row in enumerate(rows) if len(set(row[1:])) > 1)
-    return Table(("setting", *(run.label for run in runs)), rows, differing)
+    return Table(("setting", *(run.label for run in runs)), rows, differing_rows(rows))
 
 
 def _shown(value: Any) -> str:
     return "–" if value is None else str(value)
-
-
-def _versions() -> Table:
-    machine = describe_machine()
-    packages = ((name, version or "not installed") for name, version in machine.packages.items())
-    rows = (
-        ("Python", machine.python),
-        *packages,
-        ("system", machine.system),
-        ("processor", machine.processor),
-    )
-    return Table(("", ""), rows)
