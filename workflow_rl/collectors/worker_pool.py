@@ -239,8 +239,9 @@ class WorkerPool:
     def _on_shown_up(self, future: Future[None]) -> None:
         if future.cancelled():
             return
-        if future.exception() is not None:
-            self._on_broken()
+        error = future.exception()
+        if error is not None:
+            self._on_broken(_refused_thread(error))
         else:
             self._is_ready = True
             self._report(PoolReady(self))
@@ -282,6 +283,16 @@ class WorkerPool:
                 death = Failure(Cause.DIED, f"its worker {ending_of(code)}", suspects=beat.positions)
                 failures[beat.call] = self._overdue.get(beat.call, death)
         return failures
+
+
+def _refused_thread(error: BaseException) -> CollectorError | None:
+    """Why a pool broke before its workers showed up, if it was that the system refused it a thread.
+
+    An executor that cannot start the thread which passes calls on breaks, and hands over the reason as text.
+    Before Python 3.12 it did not: its own thread ended.
+    """
+    refusal = "can't start new thread"
+    return _no_threads(refusal) if refusal in str(error.__cause__) else None
 
 
 def _no_threads(what_happened: str) -> CollectorError:
