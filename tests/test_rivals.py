@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import itertools
 import json
+import statistics
 import subprocess
 import sys
 import textwrap
@@ -13,10 +15,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 
 import workflow_rl
+from workflow_rl.cage2.env import Cage2Env
+from workflow_rl.cage2.scenario import NUM_ACTIONS
+from workflow_rl.evaluation import FIRST_FRESH_EPISODE
+from workflow_rl.seeding import Stream, environment_seed, episode_key
 
 CHECKOUT = Path(workflow_rl.__file__).parents[1]
 RIVALS = CHECKOUT / "benchmarks" / "rivals"
@@ -81,6 +88,49 @@ def test_this_project_has_a_row(tmp_path):
 def test_a_rival_has_a_row():
     (row,) = compare("--systems", "stable-baselines3")["rows"]
     check_row(row)
+
+
+@pytest.mark.rivals
+def test_sac_discrete_learns_beside_this_project_and_is_repeatable(tmp_path):
+    def trainings(*arguments: str) -> list[dict[str, Any]]:
+        done = program("sac_discrete.py", "--quick", "--red-agent", "B_lineAgent", *arguments)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)["trainings"]
+
+    runs = ("--episodes", "1", "--runs", str(tmp_path / "runs.json"))
+    ours, theirs = trainings(*runs)
+    assert (ours["system"], theirs["system"]) == ("workflow-rl PPO", "TorchRL SAC-discrete")
+    assert ours["cpu_seconds"] > 0
+    assert theirs["cpu_seconds"] > 0
+    assert trainings(*runs) == [ours, theirs]  # kept, CPU seconds and all
+    again = [{**training, "cpu_seconds": 0.0} for training in trainings("--episodes", "1")]
+    assert again == [{**training, "cpu_seconds": 0.0} for training in (ours, theirs)]
+
+
+def test_all_who_learn_are_scored_on_the_same_fresh_episodes(load):
+    task = load("learning_task").LearningTask("B_lineAgent", 0, 1, max_steps=30, evaluation_episodes=40)
+
+    def restores(observations):
+        return np.full(len(observations), NUM_ACTIONS - 1)
+
+    score = task.score(restores)
+    returns = []
+    for episode in range(FIRST_FRESH_EPISODE, FIRST_FRESH_EPISODE + 40):
+        environment = Cage2Env(red_agent="B_lineAgent", max_steps=30)
+        environment.reset(seed=int(environment_seed(episode_key(0, Stream.EVALUATION_EPISODE, episode))))
+        returns.append(sum(environment.step(NUM_ACTIONS - 1)[1] for _ in range(30)))
+    assert score.reward == pytest.approx(statistics.fmean(returns))
+    assert score.standard_error == pytest.approx(statistics.stdev(returns) / 40**0.5)
+    assert score.standard_error > 0
+
+
+def test_a_learner_sees_every_step_of_its_episodes(load):
+    task = load("learning_task").LearningTask("RedMeanderAgent", 0, 1, max_steps=7)
+    steps = list(task.play(Stream.TRAINING_EPISODE, range(3), lambda seen: np.arange(len(seen))))
+    assert len(steps) == 7
+    for step, following in itertools.pairwise(steps):
+        assert np.array_equal(step.next_observations, following.observations)
+    assert all(step.actions.tolist() == [0, 1, 2] for step in steps)
 
 
 def test_every_system_has_its_script_and_its_pins(load):

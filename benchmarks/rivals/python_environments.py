@@ -14,12 +14,13 @@ import sys
 from pathlib import Path
 
 import workflow_rl
+from workflow_rl.errors import WorkflowRLError
 
 _CHECKOUT = Path(workflow_rl.__file__).parents[1]
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
-class InstallationError(Exception):
+class InstallationError(WorkflowRLError):
     """A rival's environment cannot be made; the message is the last line of the tool that failed."""
 
 
