@@ -21,7 +21,7 @@ from workflow_rl.collectors import SequentialCollector
 from workflow_rl.environments import with_attacker
 from workflow_rl.episode import EnvironmentSpec, Episodes
 from workflow_rl.evaluation import evaluate_policy, evaluation_tickets, score
-from workflow_rl.policy import ActorCritic, policy_to_bytes
+from workflow_rl.policy import ActorCritic, load_policy, policy_to_bytes
 from workflow_rl.replay.job import ReplayPlan, play
 from workflow_rl.replay.page import RecordedEpisode, page, write_page
 from workflow_rl.rollout import shape_for
@@ -173,6 +173,30 @@ def test_the_command_writes_the_page(
     content = json.loads(recording[1])
     assert len(content["frames"]) == 31
     assert content["workflow"] == ["op_server", "enterprise", "user", "op_host", "defender"]
+
+
+def test_a_run_is_shown_in_its_directory_against_its_own_attacker(
+    policy_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for trained_against, attacker in (("RedMeanderAgent", "RedMeanderAgent"), ("mixture", "B_lineAgent")):
+        policy, metadata = load_policy(policy_file)
+        metadata["environment"]["kwargs"] = {"red_agent": trained_against}
+        Path(trained_against).mkdir()
+        Path(trained_against, policy_file.name).write_bytes(policy_to_bytes(policy, metadata))
+        Path(trained_against, "summary.json").write_text(json.dumps({"best_policy": policy_file.name}))
+        assert not run(Path(trained_against), "--max-steps=5", monkeypatch=monkeypatch)
+        assert f"{trained_against}/replay.html: 5 steps against {attacker}" in capsys.readouterr().out
+        assert f"Episode against {attacker}" in Path(trained_against, "replay.html").read_text()
+    assert not run(policy_file, "--max-steps=5", monkeypatch=monkeypatch)
+    assert Path("replay.html").exists()
+
+
+def test_the_reward_stands_beside_the_mean_of_an_evaluation(policy_file: Path) -> None:
+    stored, replay = recorded(policy_file, seed=5, red_agent="RedMeanderAgent")
+    mean = evaluated(stored, "RedMeanderAgent", seed=5, num_episodes=100).returns().mean()
+    assert replay.usual_reward == pytest.approx(mean)
+    assert f"mean reward of many episodes: {mean:.1f}" in page(replay)
 
 
 def test_a_policy_without_an_order_is_shown_too(tmp_path: Path) -> None:

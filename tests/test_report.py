@@ -251,7 +251,9 @@ def mean_with_user_first(run: Run) -> float:
 def test_runs_beside_each_other(trained: Path, command: Command) -> None:
     other = ("--total-episodes=40", "--seed=1", "--run-dir=other")
     assert command("train", *other, *TINY) == 0
-    html = page("Report", list(sections(read_runs([trained, Path("other")]))))
+    assert command("report", trained, "other") == 0
+    html = Path("report.html").read_text()
+    assert "<h1>Report of searched, other</h1>" in html
     charts = content(html)
     assert {row["run"] for row in values(charts["reward"])} == {"searched", "other"}
     assert {"ranking-searched", "ranking-other"} <= set(charts)
@@ -264,6 +266,17 @@ def test_a_run_of_any_environment(command: Command) -> None:
     assert command("train-env", *settings, "--hidden-size=8", "--collector=sequential") == 0
     charts = content(page("Report", list(sections(read_runs([Path("cart")])))))
     assert {"return", "length", "throughput", "time"} == set(charts)
+
+
+def test_what_no_run_has_is_not_shown(command: Command) -> None:
+    """No order and no compliance, and no course of a length that is always the same."""
+    played = ("--env=workflow_rl/Cage2-v0", '--env-kwargs={"max_steps": 5}', "--run-dir=cage")
+    options = ("--total-steps=100", "--steps-per-update=25", "--hidden-size=8", "--collector=sequential")
+    assert command("train-env", *played, *options) == 0
+    html = page("Report", list(sections(read_runs([Path("cage")]))))
+    assert {"return", "throughput", "time"} == set(content(html))
+    assert '<th scope="row">retries</th><td>0</td>' in html
+    assert "compliance" not in html[: html.index("<h2>Learning")]
 
 
 def test_the_leaderboard_beside_an_evaluation(trained: Path) -> None:
@@ -293,7 +306,7 @@ def test_what_a_search_of_all_attackers_ended_with(trained: Path) -> None:
         ("user,...", -20),
     ]
     html = page("Report", list(sections(read_runs([trained]), found)))
-    assert "<td>user,...</td><td>-20.0 ± 2.0</td><td>96.0 %</td>" in html
+    assert "<td>user,<wbr>...</td><td>-20.0 ± 2.0</td><td>96.0 %</td>" in html
     assert "<td>no order</td><td>-15.0 ± 1.0</td><td>-</td>" in html
 
 
@@ -311,13 +324,13 @@ def test_the_page_needs_nothing_else(
     trained: Path, command: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command("report", trained) == 0
-    assert "report.html: 10 charts, also in report-figures" in capsys.readouterr().out
-    html = Path("report.html").read_text()
+    assert "searched/report.html: 10 charts, also in searched/report-figures" in capsys.readouterr().out
+    html = (trained / "report.html").read_text()
     markup = re.sub(r"(<script[^>]*>).*?</script>", r"\1", html, flags=re.DOTALL)
     assert not re.search(r"<(script|link|img)[^>]*\s(src|href)=[\"'](?!data:)", markup)
     assert "default-src 'none'" in html
     assert len(html) < 2_000_000
-    pictures = sorted(Path("report-figures").iterdir())
+    pictures = sorted((trained / "report-figures").iterdir())
     assert {picture.stem for picture in pictures} == set(content(html))
     assert all(picture.read_bytes().startswith(b"\x89PNG") for picture in pictures)
 
@@ -362,7 +375,7 @@ def test_damage_is_one_line(
     assert command("report", trained) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert name in line
-    assert not Path("report.html").exists()
+    assert not (trained / "report.html").exists()
 
 
 # In a browser
@@ -374,13 +387,14 @@ def test_every_chart_is_drawn(trained: Path, command: Command, width: int, schem
     from selenium.webdriver.support.wait import WebDriverWait
 
     assert command("report", trained) == 0
-    with opened(Path("report.html").resolve(), width=width, scheme=scheme) as browser:
+    file = trained / "report.html"
+    with opened(file.resolve(), width=width, scheme=scheme) as browser:
         WebDriverWait(browser, 20).until(lambda b: b.execute_script("return document.body.dataset.drawn"))
         drawn = browser.execute_script(
             "return [...document.querySelectorAll('.chart')].map((place) => "
             "[place.dataset.figure, place.querySelector('canvas, svg')?.getBoundingClientRect().width ?? 0])"
         )
-        assert {name for name, _ in drawn} == set(content(Path("report.html").read_text()))
+        assert {name for name, _ in drawn} == set(content(file.read_text()))
         assert all(0.7 * width < chart_width <= width for _, chart_width in drawn), drawn
         assert browser.execute_script("return document.documentElement.scrollWidth") <= width
         assert browser.get_log("browser") == []

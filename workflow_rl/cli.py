@@ -310,8 +310,11 @@ def evaluate_command(
 
 
 @main_group.command("replay")
-@click.argument("path", type=click.Path(path_type=Path), metavar="RUN_DIR|POLICY_FILE")
-@click.option("--red-agent", default="B_lineAgent", show_default=True, help="The attacker.")
+@click.argument("path", type=click.Path(path_type=Path), metavar="RUN_DIR|POLICY_FILE|NAME")
+@click.option(
+    "--red-agent",
+    help="The attacker; default: the one that the policy was trained against, the first one of a mixture.",
+)
 @click.option("--seed", default=0, show_default=True, help="Seed of the evaluation episodes.")
 @click.option(
     "--episode",
@@ -335,10 +338,8 @@ def evaluate_command(
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
-    default="replay.html",
-    show_default=True,
     metavar="FILE",
-    help="The page.",
+    help="The page; default: replay.html in the run's directory, or here for a policy file.",
 )
 @click.pass_context
 def replay_command(context: click.Context, /, path: Path, **plan: Any) -> None:
@@ -348,6 +349,7 @@ def replay_command(context: click.Context, /, path: Path, **plan: Any) -> None:
     Examples:
       workflow-rl replay runs/2026-11-23-101500-seed0
       workflow-rl replay answer/B_lineAgent --red-agent RedMeanderAgent --seed 3 --output attack.html
+      workflow-rl replay defender-2.1
     """
     from workflow_rl.replay import job
 
@@ -359,13 +361,12 @@ def replay_command(context: click.Context, /, path: Path, **plan: Any) -> None:
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
-    default="report.html",
-    show_default=True,
     metavar="FILE",
-    help="The page; its charts go as PNGs into a directory beside it.",
+    help="The page, with a directory of its charts as PNGs beside it; default: report.html in the directory "
+    "of a single run, or here for several.",
 )
 @click.pass_context
-def report_command(context: click.Context, /, paths: tuple[Path, ...], output: Path) -> None:
+def report_command(context: click.Context, /, paths: tuple[Path, ...], output: Path | None) -> None:
     """Write a page that shows what runs learnt, how fast and why, beside each other.
 
     \b

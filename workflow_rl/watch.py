@@ -20,7 +20,7 @@ from rich.table import Table
 
 from workflow_rl.display import duration, figures_table, percent
 from workflow_rl.report.runs import Run, read_runs
-from workflow_rl.run_log import LearningRow, TrainingRow, is_going_on
+from workflow_rl.run_log import CONFIG, LearningRow, TrainingRow, is_going_on
 from workflow_rl.run_opening import kind_of_run
 
 _LOOK_SECONDS = 1.0
@@ -78,7 +78,9 @@ def _view(path: Path, runs: Sequence[Run], goes_on: bool) -> RenderableType:
 
 
 def _last_change(run: Run) -> float:
-    return max(file.stat().st_mtime for file in (run.path, *run.path.glob("*_log.csv")))
+    """Of a log; before the first one, when it was started."""
+    logs = run.path.glob("*_log.csv")
+    return max((log.stat().st_mtime for log in logs), default=(run.path / CONFIG).stat().st_mtime)
 
 
 def _line(run: Run, state: str) -> str:

@@ -44,6 +44,8 @@ class RecordedEpisode:
         workflow: the host types in order, most urgent first; `None` for a policy without an order.
         compliance: the definition it is judged by; `None` likewise.
         frames: one for the start and one for each step.
+        usual_reward: mean of many episodes of the same policy, attacker and seed; `None` where it would take
+            long.
     """
 
     policy: str
@@ -55,6 +57,7 @@ class RecordedEpisode:
     workflow: tuple[str, ...] | None
     compliance: str | None
     frames: tuple[Frame, ...]
+    usual_reward: float | None
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,13 @@ from workflow_rl.errors import MissingExtraError
 from workflow_rl.report.runs import read_runs
 
 
-def report(paths: Sequence[Path], output: Path) -> int:
+def report(paths: Sequence[Path], output: Path | None) -> int:
     """Write the report of some runs beside each other.
 
     Args:
         paths: directories of runs.
-        output: the page; the PNGs go into a directory beside it.
+        output: the page; the PNGs go into a directory beside it. `None` is report.html in the directory of a
+            single run, or here for several.
 
     Returns:
         The exit code, 0.
@@ -31,9 +32,10 @@ def report(paths: Sequence[Path], output: Path) -> int:
     from workflow_rl.report.page import write_report
     from workflow_rl.report.sections import sections
 
-    check_writable(output, "--output")
     runs = read_runs(paths)
-    title = "Report of " + ", ".join(run.label for run in runs)
+    output = output or (paths[0] if len(paths) == 1 else Path()) / "report.html"
+    check_writable(output, "--output")
+    title = "Report of " + ", ".join(path.resolve().name for path in paths)
     pictures = write_report(title, tuple(sections(runs, read_confirmations(paths))), output)
     Console().print(
         f"{output}: {len(pictures)} charts, also in {pictures[0].parent}; open it in a browser",

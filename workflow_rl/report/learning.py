@@ -65,13 +65,15 @@ def learning_figures(runs: Sequence[Run]) -> Iterator[Figure]:
             "validation. Dashed: what was published by the same rules.",
             _validation(runs),
         )
-    if any(run.learning for run in runs):
+    lengths = {row.mean_length for run in runs for row in run.learning}
+    if lengths:
         yield Figure(
             "return",
             "Return",
             f"{WITH_INTERVAL.capitalize()}.",
             _environment_curves(runs, lambda row: row.mean_return, "mean return"),
         )
+    if len(lengths) > 1:
         yield Figure(
             "length",
             "Length of episodes",

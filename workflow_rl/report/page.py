@@ -45,7 +45,8 @@ class Section:
         title: of the part.
         figures: charts, from top to bottom.
         table: below them.
-        note: a sentence for what there is nothing to show of, with the command that would make it.
+        note: how to read it, or why there is nothing to show.
+        command: that would make what is missing.
         is_folded: whether the reader has to open it.
     """
 
@@ -53,6 +54,7 @@ class Section:
     figures: tuple[Figure, ...] = ()
     table: Table | None = None
     note: str | None = None
+    command: str | None = None
     is_folded: bool = False
 
 

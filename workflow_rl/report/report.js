@@ -5,10 +5,11 @@ const specifications = JSON.parse(document.getElementById("specifications").text
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const isNarrow = document.body.clientWidth < 500;
 
-/** The chart as it fits the page: as wide as its place, on a phone with one entry of the legend in a line. */
+/** The chart as it fits the page: as wide as its place, on a phone with one entry of its legends in a line. */
 function fitted(specification) {
   const { config } = specification;
-  const legend = isNarrow ? { ...config.legend, columns: 1 } : config.legend;
+  const oneBelowAnother = { columns: 1, layout: { bottom: { direction: "vertical" } } };
+  const legend = isNarrow ? { ...config.legend, ...oneBelowAnother } : config.legend;
   return { ...specification, width: "container", config: { ...config, legend } };
 }
 

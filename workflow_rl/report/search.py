@@ -99,12 +99,13 @@ def _trial_axis(run: Run) -> altair.X:
 
 
 def _regret(run: Run, course: Sequence[Mapping[str, Any]]) -> Chart:
+    most = max(1.0, *(point["regret"] for point in course))  # of a flat course too an axis can be read
     chart = (
         altair.Chart(data(course))
         .mark_line(interpolate="step-after", point=True, color=BLUE)
         .encode(
             x=_trial_axis(run),
-            y=altair.Y("regret:Q", title="reward"),
+            y=altair.Y("regret:Q", title="reward", scale=altair.Scale(domainMin=0, domainMax=most)),
             tooltip=["trial:Q", altair.Tooltip("regret:Q", format=".1f")],
         )
     )

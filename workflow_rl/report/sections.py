@@ -95,7 +95,7 @@ def _facts(run: Run) -> dict[str, Any]:
         "wall time": _quantity(summary.get("wall_seconds"), "s"),
         "warm throughput": _quantity(summary.get("warm_episodes_per_second"), "episodes/s"),
         "best order": summary.get("best_workflow"),
-        "evaluated reward": _evaluated_reward(summary),
+        "evaluated reward, 95 %": _evaluated_reward(summary),
         "compliance": _share(summary.get("best_compliance")),
         "compliance as blue sees it": _share(summary.get("best_observed_compliance")),
         "retries": summary.get("retries"),
@@ -129,7 +129,8 @@ def _evaluation(runs: Sequence[Run]) -> Section:
         return Section(
             "Evaluation",
             note="There is no evaluation by the protocol of CAGE Challenge 2 in the run's directory yet. "
-            f"Make one with workflow-rl evaluate {path} --protocol cage2 --json {path}/evaluation.json",
+            "This makes one:",
+            command=f"workflow-rl evaluate {path} --protocol cage2 --json {path}/evaluation.json",
         )
     scored = [
         (f"{run.label} ({found.file})", found.rules, found.means, found.total)

@@ -80,7 +80,7 @@ def _throughput(runs: Sequence[Run]) -> Chart:
             *curve_rows(run, _timed(run.learning), lambda r: r[0], lambda r: r[1]),
         )
     ]
-    y = altair.Y("mean:Q", title="episodes per second", scale=altair.Scale(zero=True))
+    y = altair.Y("mean:Q", title="episodes per second", scale=altair.Scale(domainMin=0))
     return finished(lines(rows, runs, "training episodes", y))
 
 
