@@ -266,3 +266,14 @@ def test_everything_public_has_a_docstring(module: str) -> None:
 def test_the_layers_name_no_module_twice() -> None:
     named = [name for layer in LAYERS.values() for name in layer]
     assert len(set(named)) == len(named)
+
+
+def test_the_map_for_contributors_is_true() -> None:
+    """It shows every module and package, and none imports from a row below its own."""
+    lines = (ROOT.parent / "CONTRIBUTING.md").read_text().splitlines()
+    rows = [re.findall(r"`(\w+)/?`", line.split("|")[1]) for line in lines if line.startswith("| `")]
+    row_of = {name: number for number, names in enumerate(rows) for name in names}
+    assert row_of.keys() == {module.split(".")[0] for module in MODULES}
+    for module in set(MODULES) - {"collectors.preload"}:  # which is a program of its own
+        for name in own_imports(module):
+            assert row_of[name.split(".")[0]] <= row_of[module.split(".")[0]], f"{module} imports {name}"
