@@ -10,12 +10,7 @@ set -euo pipefail
 checkout=$(CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 runs=${1:-runs}
 
-train() {
-    local rules=$1
-    shift
-    workflow-rl train-defender --rules "$rules" --seed 0 --run-dir "$runs/defender-$rules" "$@"
+for rules in 2.1 leaderboard; do
+    workflow-rl train-defender --rules "$rules" --seed 0 --run-dir "$runs/defender-$rules"
     cp "$runs/defender-$rules/policy.safetensors" "$checkout/workflow_rl/defenders/defender-$rules.safetensors"
-}
-
-train 2.1
-train leaderboard --total-episodes 120000 --entropy-coefficient 0.04 --final-entropy 0.0375 --no-drop-unused-inputs
+done

@@ -477,7 +477,7 @@ class DefenderSettings(_Group):
 
     title: ClassVar[str] = "Defender"
 
-    total_episodes: int = _setting(200_000, "Training episodes.", minimum=1)
+    total_episodes: int = _setting(400_000, "Training episodes.", minimum=1)
     episodes_per_update: int = _setting(1000, "Episodes in the batch of one PPO update.", minimum=1)
     validation_updates: int = _setting(
         10,
