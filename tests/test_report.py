@@ -392,9 +392,10 @@ def test_every_chart_is_drawn(trained: Path, command: Command, width: int, schem
         WebDriverWait(browser, 20).until(lambda b: b.execute_script("return document.body.dataset.drawn"))
         drawn = browser.execute_script(
             "return [...document.querySelectorAll('.chart')].map((place) => "
-            "[place.dataset.figure, place.querySelector('canvas, svg')?.getBoundingClientRect().width ?? 0])"
+            "[place.dataset.figure, place.querySelector('canvas, svg')?.getBoundingClientRect().width ?? 0,"
+            " Math.max(place.parentElement.clientWidth, parseInt(place.style.minWidth))])"
         )
-        assert {name for name, _ in drawn} == set(content(file.read_text()))
-        assert all(0.7 * width < chart_width <= width for _, chart_width in drawn), drawn
+        assert {name for name, _, _ in drawn} == set(content(file.read_text()))
+        assert all(0.7 * place < chart_width <= place for _, chart_width, place in drawn), drawn
         assert browser.execute_script("return document.documentElement.scrollWidth") <= width
         assert browser.get_log("browser") == []

@@ -50,12 +50,14 @@ class Figure:
         title: what it shows.
         caption: how to read it.
         chart: the chart.
+        least_width: pixels that it needs; a narrower page scrolls it.
     """
 
     name: str
     title: str
     caption: str
     chart: Chart
+    least_width: int = 0
 
 
 def file_stem(run: Run) -> str:

@@ -30,6 +30,12 @@ from workflow_rl.run_log import RankingRow
 from workflow_rl.workflow import NUM_HOST_TYPES, HostType, Workflow
 
 _CELL_HEIGHT = 44
+_LEAST_RANKING_WIDTH = 640
+"""Half of it for the orders."""
+
+_THREE_DIGITS = -99.95
+"""Rewards from here down have no room for a decimal in a cell on a phone."""
+
 _STATUSES = ("kept", "missed", "predicted")
 
 
@@ -61,6 +67,7 @@ def search_figures(run: Run) -> Iterator[Figure]:
             "Mean of the Gaussian process with its 95 % interval. Orders that no rule tells apart share a "
             "row.",
             _ranking(run.ranking),
+            least_width=_LEAST_RANKING_WIDTH,
         )
         yield Figure(
             f"positions-{stem}",
@@ -177,7 +184,7 @@ def _positions(rows: Sequence[RankingRow]) -> Chart:
         color=altair.Color("reward:Q", title="reward", scale=altair.Scale(scheme="viridis", zero=False))
     )
     text = base.mark_text(fontSize=13).encode(
-        text=altair.Text("reward:Q", format=".1f"),
+        text=altair.Text("reward:Q", format=".1f" if means.min() > _THREE_DIGITS else ".0f"),
         color=altair.condition(altair.datum.reward > middle, altair.value("black"), altair.value("white")),
     )
     return finished(altair.LayerChart(layer=[heat, text]), _CELL_HEIGHT * NUM_HOST_TYPES)
