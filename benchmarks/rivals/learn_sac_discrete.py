@@ -45,12 +45,12 @@ class SACSettings:
     """
 
     games: int = 25
-    steps_per_update: int = 10
+    steps_per_update: int = 25
     batch_size: int = 256
     buffer_size: int = 1_000_000
-    learning_rate: float = 3e-4
+    learning_rate: float = 1e-3
     entropy_weight: float = 0.1
-    target_entropy: float = 0.1
+    target_entropy: float = 0.2
     target_rate: float = 0.005
     hidden_size: int = PPOSettings.hidden_size
     discount: float = PPOSettings.discount
