@@ -36,8 +36,8 @@ from workflow_rl.run_log import RunDirectory, read_search_log, read_training_log
 from workflow_rl.seeding import Stream
 from workflow_rl.settings import AlignmentSettings, TrainSettings
 
-PIECES: dict[str, Any] = {"halvings": 1, "total_episodes": 100, "alignment": "lagrangian"}
-"""Trials of one update each; five orders or more, some of which go on."""
+PIECES: dict[str, Any] = {"halvings": 1, "total_episodes": 120, "alignment": "lagrangian"}
+"""Two trials of two updates, with fresh weights, then pieces of one update each; some orders go on."""
 
 
 @pytest.fixture(scope="module")
@@ -50,31 +50,47 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, KeepingColl
 def continued(path: Path) -> Iterator[tuple[int, int]]:
     """(trial, the trial it goes on from) of a run."""
     for row in read_search_log(path):
-        if row.continues is not None:
+        if row.continues is not None and row.begins_with == row.continues:
             yield row.iteration, row.continues
+
+
+def first_episodes(path: Path) -> list[int]:
+    """The number of each trial's first training episode."""
+    return [0, *itertools.accumulate(row.episodes for row in read_search_log(path))][:-1]
+
+
+def test_a_training_with_fresh_weights_is_whole_and_others_begin_with_a_piece(
+    watched: tuple[Path, KeepingCollector],
+) -> None:
+    path, _ = watched
+    begun = [row.episodes for row in read_search_log(path) if row.continues is None]
+    assert begun[:2] == [20, 20]
+    assert set(begun[2:]) == {10}
 
 
 def test_a_trial_goes_on_with_the_policy_and_the_updates_of_the_one_before(
     watched: tuple[Path, KeepingCollector],
 ) -> None:
     path, collector = watched
-    training, search = read_training_log(path), read_search_log(path)
-    policies = sorted((path / "policies").iterdir())
+    training, search, starts = read_training_log(path), read_search_log(path), first_episodes(path)
     tickets = {t.episode: t for t in collector.submitted if t.stream == Stream.TRAINING_EPISODE}
     pairs = list(continued(path))
     assert len(pairs) >= 2
     for trial, before in pairs:
         assert search[trial].workflow == search[before].workflow
-        assert training[trial].update == training[before].update + 1
-        first = collector.snapshots[tickets[10 * trial].version]
-        trained = load_policy(policies[before])[0].snapshot(0)
+        last_before = starts[before] + search[before].episodes
+        updates = {row.total_episodes: row.update for row in training}
+        assert updates[starts[trial] + 10] == updates[last_before] + 1
+        first = collector.snapshots[tickets[starts[trial]].version]
+        trained = load_policy(path / search[before].policy)[0].snapshot(0)
         assert first.parameters.tobytes() == trained.parameters.tobytes()
 
 
 def test_more_training_that_spoils_a_policy_is_not_kept(tmp_path: Path) -> None:
     path = tmp_path / "run"
-    # Every policy meets the threshold that has one fix to judge, so rewards decide, most often by luck.
-    collector = watched_run(path, **{**PIECES, "total_episodes": 200, "compliance_threshold": 0.0})
+    # Every policy meets the threshold that has one fix to judge, so rewards decide; large steps spoil some.
+    changes = {"total_episodes": 200, "compliance_threshold": 0.0, "learning_rate": 0.01}
+    collector = watched_run(path, **{**PIECES, **changes})
     search, scores = read_search_log(path), evaluations(collector)
     kept = {}
     for trial, before in continued(path):
@@ -128,15 +144,18 @@ def evaluations(collector: KeepingCollector) -> list[list[tuple[list[int], float
 def test_the_optimiser_and_the_multiplier_go_on_too(watched: tuple[Path, KeepingCollector]) -> None:
     path, _ = watched
     going_on = dict(continued(path))
-    weights = [row.alignment_weight for row in read_training_log(path)]
-    for trial, weight in enumerate(weights):
-        assert (weight == AlignmentSettings().alignment_lambda) is (trial not in going_on)
+    weights = {row.total_episodes: row.alignment_weight for row in read_training_log(path)}
+    for trial, start in enumerate(first_episodes(path)):
+        assert (weights[start + 10] == AlignmentSettings().alignment_lambda) is (trial not in going_on)
+    had = [row.episodes // 10 for row in read_search_log(path)]
+    for trial, before in going_on.items():
+        had[trial] += had[before]
     for file in (path / LEARNERS).iterdir():
         learner, trial = read_checkpoint(file), int(file.name.partition("-")[0])
-        assert int(learner.arrays["num_updates"]) == 1 + (trial in going_on)
+        assert int(learner.arrays["num_updates"]) == had[trial]
         steps = [int(array) for name, array in learner.arrays.items() if name.endswith(".step")]
         assert len(set(steps)) == 1
-        assert steps[0] % (1 + (trial in going_on)) == 0
+        assert steps[0] % had[trial] == 0
         assert all(np.isfinite(array).all() for array in learner.arrays.values())
 
 

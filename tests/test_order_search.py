@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -47,17 +48,29 @@ def result(
     compliance: float | None = 0.97,
     met_threshold: bool = True,
     continues: int | None = None,
+    rung: int | None = None,
     episodes: int = 500,
 ) -> OrderResult:
+    if rung is None:
+        rung = 0 if continues is None else 1
     return OrderResult(
-        WORKFLOWS[index], reward, standard_error, compliance, compliance, episodes, met_threshold, continues
+        WORKFLOWS[index],
+        reward,
+        standard_error,
+        compliance,
+        compliance,
+        episodes,
+        met_threshold,
+        continues,
+        rung,
     )
 
 
 def search_with(
     *results: OrderResult, seed: int = 0, classes: OrderClasses | None = None, **settings: Any
 ) -> OrderSearch:
-    search = OrderSearch(SearchSettings(**settings), classes, seed=seed)
+    """Of orders that are trained in full unless `halvings` is given."""
+    search = OrderSearch(SearchSettings(**{"halvings": 0, **settings}), classes, seed=seed)
     for one in results:
         search.observe(one)
     return search
@@ -65,7 +78,13 @@ def search_with(
 
 def observe_trial(search: OrderSearch, trial: Trial, reward: float, *, met_threshold: bool = True) -> None:
     search.observe(
-        result(trial.workflow.index, reward, met_threshold=met_threshold, continues=trial.continues)
+        result(
+            trial.workflow.index,
+            reward,
+            met_threshold=met_threshold,
+            continues=trial.continues,
+            rung=trial.rung,
+        )
     )
 
 
@@ -113,7 +132,7 @@ def random_regrets(rewards: NDArray[np.float64], learnable: NDArray[np.bool_]) -
 
 def regrets_on(landscape: str, strategy: str, num_trials: int) -> NDArray[np.float64]:
     """Regret after so many full trainings, on 30 landscapes of a kind, (30,)."""
-    settings = SearchSettings(search_strategy=strategy, max_episodes_per_workflow=FULL)
+    settings = SearchSettings(search_strategy=strategy, halvings=0, max_episodes_per_workflow=FULL)
     budget = np.array([num_trials * FULL])
     return np.array(
         [
@@ -273,7 +292,7 @@ def test_ties_are_broken_by_seed() -> None:
 
 def resumed(search: OrderSearch, **settings: Any) -> OrderSearch:
     """A search that went through a JSON file."""
-    other = OrderSearch(SearchSettings(**settings), seed=0)
+    other = search_with(**settings)
     other.restore(json.loads(json.dumps(search.to_state(), allow_nan=False)))
     return other
 
@@ -326,9 +345,8 @@ for strategy in ("gp-ucb", "thompson"):
     for number in range(6):
         suggestions.append(trial := search.suggest())
         reward = -50.0 - (trial.workflow.index * 37) % 11
-        search.observe(
-            OrderResult(trial.workflow, reward, 1.5, 0.9, 0.8, 100, number % 3 > 0, trial.continues)
-        )
+        measured = (reward, 1.5, 0.9, 0.8, 100, number % 3 > 0)
+        search.observe(OrderResult(trial.workflow, *measured, trial.continues, trial.rung))
 """
 
 
@@ -406,28 +424,77 @@ def test_every_order_is_tried_once_before_any_twice_if_none_can_be_learnt() -> N
     assert sorted(r.workflow.index for r in search.results) == classes.representatives().tolist()
 
 
+def begins_with(*results: OrderResult, **settings: Any) -> int | None:
+    """The trial whose policy the next new order begins with."""
+    trial = search_with(*results, search_strategy="random", **settings).suggest()
+    assert trial.continues is None
+    return trial.begins_with
+
+
 def test_the_first_orders_begin_with_fresh_weights() -> None:
     first, second, third = (result(index, reward) for index, reward in ((3, -60.0), (30, -80.0), (77, -50.0)))
-    assert search_with().beginning() is None
-    assert search_with(first).beginning() is None
-    assert search_with(first, second).beginning() == 0
-    assert search_with(first, fresh_beginnings=1).beginning() == 0
-    assert search_with(first, second, fresh_beginnings=3).beginning() is None
-    assert search_with(first, second, third, fresh_beginnings=3).beginning() == 2
+    assert begins_with() is None
+    assert begins_with(first) is None
+    assert begins_with(first, second) == 0
+    assert begins_with(first, fresh_beginnings=1) == 0
+    assert begins_with(first, second, fresh_beginnings=3) is None
+    assert begins_with(first, second, third, fresh_beginnings=3) == 2
+
+
+def test_fresh_weights_have_a_full_training_and_the_policy_of_another_a_piece() -> None:
+    settings = {"halvings": 2, "max_episodes_per_workflow": 400}
+    search = search_with(**settings)
+    for episodes, rung in ((400, 2), (400, 2), (100, 0)):
+        trial = search.suggest()
+        assert (trial.episodes, trial.rung, trial.continues) == (episodes, rung, None)
+        observe_trial(search, trial, -60.0)
+
+
+@pytest.mark.parametrize(("rung", "episodes"), [(0, 100), (1, 200), (2, 400), (3, 400)])
+def test_a_belief_asks_for_the_next_piece_of_the_order_it_scores_highest(rung: int, episodes: int) -> None:
+    fresh = [result(index, -70.0 - index, rung=2) for index in (1, 2)]
+    best = result(60, -20.0, rung=rung)
+    search = search_with(*fresh, best, halvings=2, max_episodes_per_workflow=400, ucb_beta=0.0)
+    trial = search.suggest()
+    assert (trial.workflow, trial.continues) == (WORKFLOWS[60], 2)
+    assert (trial.rung, trial.episodes) == (rung + 1, episodes)
+
+
+def test_what_is_believed_in_the_end_is_of_orders_as_they_are() -> None:
+    """An order that waits is asked for because of what it may gain, but delivered as what it is."""
+    first, gained = result(1, -40.0, rung=0), result(1, -20.0, continues=0, rung=1)
+    waiting = result(60, -22.0, rung=0)
+    search = search_with(first, gained, waiting, halvings=1, ucb_beta=0.0)
+    assert search.suggest().workflow == WORKFLOWS[60]
+    assert search.belief().mean[1] > search.belief().mean[60]
+    refining = search_with(first, gained, waiting, halvings=1, ucb_beta=0.0, total_episodes=1500)
+    assert refining.suggest().workflow == WORKFLOWS[1]
 
 
 def test_going_on_with_an_order_is_no_second_beginning() -> None:
-    assert search_with(result(3, -60.0), result(3, -50.0, continues=0)).beginning() is None
+    assert begins_with(result(3, -60.0), result(3, -50.0, continues=0)) is None
 
 
-def test_later_orders_begin_with_the_policy_that_earns_most_and_keeps_to_its_order() -> None:
+def test_later_orders_begin_with_the_policy_that_earns_most_whether_it_keeps_to_its_order_or_not() -> None:
     missed, kept = result(3, -10.0, met_threshold=False), result(30, -60.0)
-    assert search_with(missed, kept).beginning() == 1
-    assert search_with(missed, result(30, -60.0, met_threshold=False)).beginning() == 0
-    assert search_with(kept, result(77, -60.0)).beginning() == 0
+    assert begins_with(kept, missed) == 1
+    assert begins_with(replace(missed, reward=-90.0), kept) == 1
+    assert begins_with(kept, result(77, -60.0)) == 0
     # What is left of an order is the policy that it came to last.
-    assert search_with(kept, result(77, -50.0), result(77, -90.0, continues=1)).beginning() == 0
-    assert search_with(kept, result(77, -90.0), result(77, -50.0, continues=1)).beginning() == 2
+    assert begins_with(kept, result(77, -50.0), result(77, -90.0, continues=1)) == 0
+    assert begins_with(kept, result(77, -90.0), result(77, -50.0, continues=1)) == 2
+
+
+@pytest.mark.parametrize(("reward", "goes_on"), [(-42.0, True), (-43.0, False)])
+def test_an_order_begins_with_the_best_policy_if_its_own_earns_clearly_less(
+    reward: float, goes_on: bool
+) -> None:
+    """Two standard errors of the difference are 2.8."""
+    best, behind = result(3, -40.0, met_threshold=False), result(30, reward)
+    trial = search_with(best, behind, total_episodes=1000).suggest()
+    assert (trial.workflow, trial.continues) == (WORKFLOWS[30], 1)
+    assert trial.begins_with == (1 if goes_on else 0)
+    assert trial.goes_on is goes_on
 
 
 def test_the_last_episodes_go_to_the_best_order_that_was_kept_to() -> None:
@@ -439,7 +506,7 @@ def test_the_last_episodes_go_to_the_best_order_that_was_kept_to() -> None:
     ]
     assert search_with(*spent, **settings).suggest().continues is None
     last = search_with(*spent, result(101, -90.0, episodes=1000), **settings).suggest()
-    assert (last.workflow, last.continues, last.full_trainings) == (WORKFLOWS[77], 2, 1)
+    assert (last.workflow, last.continues, last.rung) == (WORKFLOWS[77], 2, 1)
     again = search_with(*spent, result(101, -90.0, episodes=1000), **settings, refining_share=0.0).suggest()
     assert again.continues is None
 

@@ -34,7 +34,7 @@ TRAINING_ROW = TrainingRow(
     0, ORDER, 1, 50, 50, -0.1 - 0.2, -1 / 3, -1e-300, None, 2.5, 0.25, 1e22, 199.5, 1, 0.5, 10.0
 )
 SEARCH_ROW = SearchRow(
-    0, ORDER, None, None, None, -53.2, 2 / 3, 0.975, 400, True, None, None, "policies/000.safetensors"
+    0, ORDER, None, None, None, -53.2, 2 / 3, 0.975, 400, True, None, None, None, "policies/000.safetensors"
 )
 
 
@@ -76,7 +76,7 @@ def test_columns_are_fixed() -> None:
     )
     assert ",".join(SEARCH_COLUMNS) == (
         "iteration,workflow,ucb,mean,std,evaluated_reward,evaluated_reward_standard_error,compliance,episodes,"
-        "met_threshold,observed_compliance,continues,policy"
+        "met_threshold,observed_compliance,continues,begins_with,policy"
     )
 
 
@@ -219,7 +219,7 @@ def test_logs_are_plain_csv(run: RunDirectory) -> None:
     run.append_row(SEARCH_LOG, dict(reversed(asdict(SEARCH_ROW).items())))
     header, *rows = (run.path / SEARCH_LOG).read_bytes().decode().splitlines()
     assert header == ",".join(SEARCH_COLUMNS)
-    assert rows == [f'0,"{ORDER}",,,,-53.2,0.6666666666666666,0.975,400,True,,,policies/000.safetensors'] * 2
+    assert rows == [f'0,"{ORDER}",,,,-53.2,0.6666666666666666,0.975,400,True,,,,policies/000.safetensors'] * 2
     run.close()
 
 

@@ -56,14 +56,14 @@ def exact(rewards: np.ndarray, compliances: np.ndarray) -> Landscape:
 
 
 def test_regret_is_what_the_best_order_so_far_lacks() -> None:
-    settings = SearchSettings(search_strategy="round-robin", max_episodes_per_workflow=10)
+    settings = SearchSettings(search_strategy="round-robin", halvings=0, max_episodes_per_workflow=10)
     rewards = np.where(np.arange(120) == 2, -50.0, -60.0 - np.arange(120))
     found = regrets(exact(rewards, np.ones(120)), settings, np.array([9, 10, 29, 30, 1000]), seed=0)
     assert found.tolist() == [129.0, 10.0, 10.0, 0.0, 0.0]
 
 
 def test_an_order_that_misses_the_threshold_is_no_find() -> None:
-    settings = SearchSettings(search_strategy="round-robin", max_episodes_per_workflow=1)
+    settings = SearchSettings(search_strategy="round-robin", halvings=0, max_episodes_per_workflow=1)
     rewards, compliances = -60.0 - np.arange(120.0), np.where(np.arange(120) < 5, 0.9, 1.0)
     found = regrets(exact(rewards, compliances), settings, np.array([5, 6]), seed=0)
     assert found.tolist() == [114.0, 0.0], "the best order that meets it is the sixth"

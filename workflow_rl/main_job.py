@@ -223,10 +223,8 @@ class MainJob:
 
     def _next_order(self) -> tuple[_Order, Iterable[UpdateReport]]:
         trial = None if self._settings.search.universal else self._next_trial()
-        if trial is None or trial.continues is None:
-            training = self._training(trial, self._initial_policy())
-        else:
-            training = self._training(trial, ActorCritic(self._shape))
+        training = self._training(trial, self._first_policy(None if trial is None else trial.begins_with))
+        if trial is not None and trial.continues is not None and trial.goes_on:
             with self._record.version_errors():
                 training.go_on_from(self._learners.load(self._progress.learners[trial.continues]))
         left = self._remaining_episodes()
@@ -248,7 +246,8 @@ class MainJob:
         settings = self._settings
         step_size = settings.ppo.learning_rate
         if trial is not None:
-            step_size *= settings.search.annealing ** min(trial.full_trainings, _MOST_ANNEALINGS)
+            further_trainings = max(0, trial.rung - settings.search.halvings)
+            step_size *= settings.search.annealing ** min(further_trainings, _MOST_ANNEALINGS)
         return OrderTraining(
             workflow=None if trial is None else trial.workflow,
             learner=PPO(
@@ -273,16 +272,15 @@ class MainJob:
             Workflow.parse(settings.workflow),
             settings.total_episodes,
             continues=None if last < 0 else last,
-            full_trainings=last + 1,
+            begins_with=None if last < 0 else last,
+            rung=settings.halvings + last + 1,
         )
 
-    def _initial_policy(self) -> ActorCritic:
+    def _first_policy(self, begins_with: int | None) -> ActorCritic:
         """What a training starts from: the policy of an earlier trial, or fresh weights."""
-        beginning = self._progress.search.beginning()
-        if beginning is None:
-            seed = policy_seed(self._settings.run.seed, len(self._progress.policies))
-            return ActorCritic(self._shape, seed)
-        return self._policy_of(beginning)
+        if begins_with is not None:
+            return self._policy_of(begins_with)
+        return ActorCritic(self._shape, policy_seed(self._settings.run.seed, len(self._progress.policies)))
 
     def _log_update(self, report: UpdateReport) -> None:
         self._progress.num_learnt = report.total_episodes
@@ -400,7 +398,8 @@ class MainJob:
         self._progress.policies.append(self._store_policy(policy, None, "000"))
         for workflow in all_workflows():
             (evaluation,) = self._evaluate(workflow, policy)
-            self._record_result(Trial(workflow, num_episodes), evaluation, num_episodes)
+            trial = Trial(workflow, num_episodes, rung=self._settings.search.halvings)
+            self._record_result(trial, evaluation, num_episodes)
 
     def _record_result(self, trial: Trial, evaluation: Score, num_episodes: int) -> None:
         """Tell the search, the log and the display what an order came to."""
@@ -417,6 +416,7 @@ class MainJob:
                 episodes=num_episodes,
                 met_threshold=met_threshold,
                 continues=trial.continues,
+                rung=trial.rung,
             )
         )
         self._record.append_row(
@@ -434,6 +434,7 @@ class MainJob:
                 "met_threshold": met_threshold,
                 "observed_compliance": evaluation.observed_compliance,
                 "continues": trial.continues,
+                "begins_with": trial.begins_with,
                 "policy": self._file_of(number),
             },
         )

@@ -111,7 +111,8 @@ class SearchRow:
         episodes: training episodes spent on the trial; of a universal policy those of all orders together.
         met_threshold: whether the compliance met the run's threshold.
         observed_compliance: as `compliance`, judged by what blue's observation showed.
-        continues: number of the trial whose training went on; `None` (an empty cell) if it began one.
+        continues: number of the order's trial before; `None` (an empty cell) if this is its first.
+        begins_with: number of the trial whose policy it began with; `None` is fresh weights.
         policy: the file of the policy that earned this; that of an earlier trial if more training spoilt it.
     """
 
@@ -127,6 +128,7 @@ class SearchRow:
     met_threshold: bool
     observed_compliance: float | None
     continues: int | None
+    begins_with: int | None
     policy: str
 
 

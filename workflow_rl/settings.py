@@ -188,16 +188,17 @@ class SearchSettings(_Group):
         choices=("gp-ucb", "expected-improvement", "thompson", "random", "round-robin"),
     )
     halvings: int = _setting(
-        0,
-        "Successive halving: an order's first training is this many times halved, and the better half of the "
-        "orders goes on, each time to twice the episodes; 0 trains every order in full.",
+        3,
+        "How often the first training of an order is halved that begins with another's policy; going on "
+        "takes it to twice the episodes each time. The Gaussian process says who goes on; without one it is "
+        "the better half (successive halving). 0 trains every order in full.",
         minimum=0,
         maximum=10,
     )
     fresh_beginnings: int = _setting(
         2,
-        "Orders whose training begins with fresh weights; every later one begins with the policy that has "
-        "earned most so far.",
+        "Orders whose training begins with fresh weights, and is a full one; every later one begins with the "
+        "policy that has earned most so far.",
         minimum=1,
     )
     annealing: float = _setting(

@@ -1,10 +1,10 @@
 """Training in pieces: every order a little, the better half of them on and on.
 
 With h halvings an order's first trial has 1 / 2^h of the episodes of a full training, and each further one
-doubles what it has had. An order goes on as soon as it is among the better half of those that have had as
-much (Li et al. 2020, "A system for massively parallel hyperparameter tuning", algorithm 2, with eta = 2);
-nobody waits for a whole rung to fill. Better by what is up to the search: by a belief about rewards this is
-the model-based variant of Klein et al. 2020, without one it is successive halving as it was published.
+doubles what it has had: after the first it stands on rung 0 of a ladder, fully trained on rung h. An order
+goes on as soon as it is among the better half of those that have come as far (Li et al. 2020, "A system for
+massively parallel hyperparameter tuning", algorithm 2, with eta = 2); nobody waits for a whole rung to fill.
+That is for searches without a belief: one that has a belief chooses by it who goes on.
 
 An order that has had less is not judged by what it earns today. It is expected to gain what others gained
 from there on, as uncertainly as their gains differed.
@@ -13,42 +13,45 @@ from there on, as uncertainly as their gains differed.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from workflow_rl.gaussian_process import Observation
-from workflow_rl.trials import OrderResult, TrainedOrder, trial_counts
+from workflow_rl.trials import OrderResult, TrainedOrder
 
 
-def episodes_of_next_trial(num_trials: int, halvings: int, full_episodes: int) -> int:
-    """How many episodes the next trial of an order gets, at least 1; beyond a full training as many again.
+def episodes_to_rung(rung: int, halvings: int, full_episodes: int) -> int:
+    """How many episodes take an order to a rung from the one below, at least 1; above h a full training's.
 
     Args:
-        num_trials: that it has had.
+        rung: 0 is reached from nothing.
         halvings: h.
         full_episodes: of a full training.
     """
-    missing = halvings - max(num_trials - 1, 0)
+    missing = halvings - max(rung - 1, 0)
     return max(1, full_episodes >> max(missing, 0))
 
 
-def order_to_go_on(
-    trained: Sequence[TrainedOrder], halvings: int, worth: Callable[[TrainedOrder], tuple[float, ...]]
-) -> TrainedOrder | None:
+def order_to_go_on(trained: Sequence[TrainedOrder], halvings: int) -> TrainedOrder | None:
     """The training to go on with because it is among the better half, those that had most first.
+
+    Better is who met the threshold, then who earns more, then who began earlier.
 
     Args:
         trained: all trainings so far.
-        halvings: h; who has had more trials is fully trained.
-        worth: of a training, the higher the better; of equals the earlier one is better.
+        halvings: h; who has come to that rung is fully trained.
     """
-    for num_trials in range(halvings, 0, -1):
-        rung = [order for order in trained if order.num_trials >= num_trials]
-        better_half = sorted(rung, key=worth, reverse=True)[: len(rung) // 2]
+    for rung in reversed(range(halvings)):
+        as_far = [order for order in trained if order.result.rung >= rung]
+        better_half = sorted(as_far, key=_worth, reverse=True)[: len(as_far) // 2]
         for order in better_half:
-            if order.num_trials == num_trials:
+            if order.result.rung == rung:
                 return order
     return None
+
+
+def _worth(order: TrainedOrder) -> tuple[bool, float]:
+    return order.result.met_threshold, order.result.reward
 
 
 @dataclass(frozen=True)
@@ -74,16 +77,16 @@ class Gain:
 
 
 def gains_by_rung(results: Sequence[OrderResult], halvings: int) -> list[Gain]:
-    """The gain of each trial after the first, (h,).
+    """The gain of the way to each rung but the first, (h,).
 
     Args:
         results: by number of trial.
         halvings: h.
     """
     gains: list[list[float]] = [[] for _ in range(halvings)]
-    for result, count in zip(results, trial_counts(results), strict=True):
-        if result.continues is not None and count <= halvings + 1:
-            gains[count - 2].append(result.reward - results[result.continues].reward)
+    for result in results:
+        if result.continues is not None and result.rung <= halvings:
+            gains[result.rung - 1].append(result.reward - results[result.continues].reward)
     return [Gain.of(some) for some in gains]
 
 
@@ -98,7 +101,7 @@ def expected_when_full(
         halvings: h; with 0 every training is full, and its result stands as it is.
     """
     gains = gains_by_rung(results, halvings)
-    return [_with_gains(order.result, gains[order.num_trials - 1 :]) for order in trained]
+    return [_with_gains(order.result, gains[order.result.rung :]) for order in trained]
 
 
 def _with_gains(result: OrderResult, gains: Sequence[Gain]) -> Observation:

@@ -1,8 +1,11 @@
 """What the search hands out and what comes back: a trial of an order, and its result.
 
-A trial is so many episodes of training for one order. It begins with a policy of its own or goes on from an
-earlier trial of the same order, exactly where that one stopped. So an order may be trained in one go or in
-pieces, and a result of more training takes the place of the one it went on from.
+A trial is so many episodes of training for one order. It begins with fresh weights, with the policy of
+another order's trial, or goes on exactly where an earlier trial of the same order stopped. So an order may be
+trained in one go or in pieces, and a result of more training takes the place of the one before.
+
+How far an order is trained after a trial is the trial's *rung*, as on a ladder: 0 after the first piece of a
+training that is h times halved, h after a full training, more after further ones (`successive_halving`).
 """
 
 from __future__ import annotations
@@ -22,8 +25,10 @@ class Trial:
     Attributes:
         workflow: the order.
         episodes: training episodes to spend on it now.
-        continues: number of the trial whose training goes on; `None` begins one.
-        full_trainings: that the order has had before.
+        continues: number of the order's last trial, whose place it takes; `None` is its first.
+        begins_with: number of the trial whose policy it begins with; `None` is fresh weights. If it is the
+            one that it continues, training goes on with the optimiser and all.
+        rung: how far the order is trained after it.
         mean: expected reward; `None`, like the next two, while nothing is known or if nobody asks.
         standard_deviation: of that expectation.
         upper_confidence_bound: the highest reward that is believed possible.
@@ -32,10 +37,16 @@ class Trial:
     workflow: Workflow
     episodes: int
     continues: int | None = None
-    full_trainings: int = 0
+    begins_with: int | None = None
+    rung: int = 0
     mean: float | None = None
     standard_deviation: float | None = None
     upper_confidence_bound: float | None = None
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether training goes on where the order's last trial stopped."""
+        return self.continues is not None and self.continues == self.begins_with
 
     def to_state(self) -> dict[str, Any]:
         """Everything about it as JSON values."""
@@ -61,6 +72,7 @@ class OrderResult(Observation):
         episodes: training episodes spent in this trial.
         met_threshold: whether the policy keeps to the order as well as the run demands.
         continues: as in `Trial`.
+        rung: as in `Trial`.
     """
 
     compliance: float | None
@@ -68,6 +80,7 @@ class OrderResult(Observation):
     episodes: int
     met_threshold: bool
     continues: int | None = None
+    rung: int = 0
 
     def to_state(self) -> dict[str, Any]:
         """Everything about it as JSON values; the conversions accept numpy's scalars, which JSON does not."""
@@ -80,6 +93,7 @@ class OrderResult(Observation):
             "episodes": int(self.episodes),
             "met_threshold": bool(self.met_threshold),
             "continues": self.continues,
+            "rung": self.rung,
         }
 
     @classmethod
@@ -99,26 +113,12 @@ class TrainedOrder:
     Attributes:
         trial: number of its last trial.
         result: of that trial.
-        num_trials: how many it took.
-        episodes: of all of them.
+        episodes: of all its trials.
     """
 
     trial: int
     result: OrderResult
-    num_trials: int
     episodes: int
-
-
-def trial_counts(results: Sequence[OrderResult]) -> list[int]:
-    """How many trials each result's training had had by then, with its own.
-
-    Args:
-        results: by number of trial.
-    """
-    counts: list[int] = []
-    for result in results:
-        counts.append(1 if result.continues is None else counts[result.continues] + 1)
-    return counts
 
 
 def trained_orders(results: Sequence[OrderResult]) -> list[TrainedOrder]:
@@ -127,12 +127,11 @@ def trained_orders(results: Sequence[OrderResult]) -> list[TrainedOrder]:
     Args:
         results: by number of trial.
     """
-    counts = trial_counts(results)
     episodes: dict[int, int] = {}
     for trial, result in enumerate(results):
         before = 0 if result.continues is None else episodes.pop(result.continues)
         episodes[trial] = before + result.episodes
-    return [TrainedOrder(trial, results[trial], counts[trial], total) for trial, total in episodes.items()]
+    return [TrainedOrder(trial, results[trial], total) for trial, total in episodes.items()]
 
 
 def _number(value: float | None) -> float | None:

@@ -227,6 +227,7 @@ def _evaluated(
         episodes=trial.episodes,
         met_threshold=compliance >= threshold,
         continues=trial.continues,
+        rung=trial.rung,
     )
 
 
