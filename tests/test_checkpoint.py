@@ -358,7 +358,7 @@ def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(
 def test_so_does_one_that_workers_played(tmp_path: Path, uninterrupted: Uninterrupted, job: Job) -> None:
     path = tmp_path / "run"
     chosen = job.chosen(path, lag=2, collector="executor", executor="process", n_workers=2)
-    assert kill_often(chosen, num_kills=1, longest=0.1) == [-signal.SIGKILL]
+    assert kill_often(chosen, num_kills=2, longest=0.1) == [-signal.SIGKILL] * 2
     assert finish(job, path) == uninterrupted(job, 2)
 
 
