@@ -314,11 +314,12 @@ def test_help_names_every_setting_with_its_default(program: Program) -> None:
     assert "B_lineAgent|RedMeanderAgent|SleepAgent|mixture" in text
 
 
-def test_the_program_without_a_command_shows_its_help(program: Program) -> None:
-    outcome = program()
+@pytest.mark.parametrize(("group", "listed"), [([], "evaluate"), (["bench"], "collectors")])
+def test_without_a_command_there_is_a_list_of_them(program: Program, group: list[str], listed: str) -> None:
+    outcome = program(*group)
     assert (outcome.code, outcome.err) == (0, "")
-    assert "Commands:" in outcome.out
-    assert "\n  evaluate " in outcome.out
+    assert f"\n  {listed} " in outcome.out
+    assert "..." not in outcome.out.partition("Commands:")[2], "each is described in a line"
 
 
 def test_version(program: Program) -> None:

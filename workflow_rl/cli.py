@@ -191,7 +191,7 @@ def _start_or_resume(
 
 @_run_command(TrainSettings)
 def train_command() -> None:
-    """Search for the best workflow, training a policy for each one tried (the main job).
+    """Search for the best workflow. The main job: a policy is trained for each one that is tried.
 
     \b
     Examples:
@@ -203,7 +203,7 @@ def train_command() -> None:
 
 @_run_command(FullSearchSettings, without=("red_agent", "workflow", "universal", "trace"))
 def search_command() -> None:
-    """Answer which workflow defends best: against each attacker, beside no workflow, on both simulators.
+    """Answer which workflow defends best. Against each attacker, beside no workflow, on both simulators.
 
     \b
     Examples:
@@ -215,7 +215,7 @@ def search_command() -> None:
 
 @_run_command(EnvironmentTrainSettings)
 def train_environment_command() -> None:
-    """Train a policy on one Gymnasium environment, with the same collectors and the same learner.
+    """Train a policy on a Gymnasium environment. The collectors and the learner are those of train.
 
     \b
     Examples:
@@ -228,7 +228,7 @@ def train_environment_command() -> None:
 
 @_run_command(DefenderTrainSettings)
 def train_defender_command() -> None:
-    """Train one defender against all attackers of CAGE Challenge 2, which no workflow binds.
+    """Train one defender against all attackers. It plays CAGE Challenge 2, and no workflow binds it.
 
     \b
     Examples:
@@ -283,7 +283,7 @@ def evaluate_command(
     traceback: bool,
     **plan: Any,
 ) -> None:
-    """Evaluate a policy: of train against each attacker at 30, 50 and 100 steps, of train-env by its return.
+    """Score a policy on fresh episodes. One of train plays each attacker for 30, 50 and 100 steps.
 
     A run directory stands for the run's best policy, a name for a policy that comes with the package:
     defender-2.1 or defender-leaderboard.
@@ -343,7 +343,7 @@ def evaluate_command(
 )
 @click.pass_context
 def replay_command(context: click.Context, /, path: Path, **plan: Any) -> None:
-    """Write a page that shows an episode step by step: the attack, and how a policy answers it.
+    """Write a page that shows an episode. Step by step: the attack, and how a policy answers it.
 
     \b
     Examples:
@@ -367,7 +367,7 @@ def replay_command(context: click.Context, /, path: Path, **plan: Any) -> None:
 )
 @click.pass_context
 def report_command(context: click.Context, /, paths: tuple[Path, ...], output: Path | None) -> None:
-    """Write a page that shows what runs learnt, how fast and why, beside each other.
+    """Write a page about runs. It shows what they learnt, how fast and why, beside each other.
 
     \b
     Examples:
@@ -384,7 +384,7 @@ def report_command(context: click.Context, /, paths: tuple[Path, ...], output: P
 @click.option("--once", is_flag=True, help="Show the run as it is now, and end.")
 @click.pass_context
 def watch_command(context: click.Context, /, path: Path, once: bool) -> None:
-    """Follow a run from another terminal until it is over, or until Ctrl-C, which does not disturb it.
+    """Follow a run from another terminal. Until it is over, or until Ctrl-C, which does not disturb it.
 
     \b
     Examples:
@@ -408,7 +408,7 @@ def watch_command(context: click.Context, /, path: Path, once: bool) -> None:
 )
 @click.pass_context
 def export_onnx_command(context: click.Context, /, path: Path, file: Path, workflow: str | None) -> None:
-    """Write a policy's network as an ONNX file: observations in, logits and the most probable action out.
+    """Write a policy's network as an ONNX file. Observations go in, logits and the best action come out.
 
     \b
     Examples:
@@ -428,7 +428,7 @@ def export_onnx_command(context: click.Context, /, path: Path, file: Path, workf
 )
 @click.pass_context
 def baselines_command(context: click.Context, /, **plan: Any) -> None:
-    """Score policies that learnt nothing: sleep, random, and greedy restoring in six hand-made orders.
+    """Score policies that learnt nothing. Sleep, random, and greedy restoring in six hand-made orders.
 
     \b
     Example:
@@ -449,7 +449,7 @@ def baselines_command(context: click.Context, /, **plan: Any) -> None:
 )
 @click.pass_context
 def doctor_command(context: click.Context, /, json_file: Path | None) -> None:
-    """Check what this machine has of what a run needs, and say how many workers to use.
+    """Check what a run needs of this machine. Says how many workers to use.
 
     Exit code 1 if something is missing without which nothing runs.
 
@@ -472,9 +472,12 @@ def doctor_command(context: click.Context, /, json_file: Path | None) -> None:
     context.exit(0 if diagnosis.can_run else 1)
 
 
-@main_group.group("bench")
-def bench_group() -> None:
+@main_group.group("bench", invoke_without_command=True)
+@click.pass_context
+def bench_group(context: click.Context) -> None:
     """Measure speed on this machine."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 @bench_group.command("simulator")
@@ -487,7 +490,7 @@ def bench_group() -> None:
 def bench_simulator_command(
     context: click.Context, json_file: Path | None, seconds: float | None, quick: bool
 ) -> None:
-    """Steps per second of the native simulator and of the reference, on one core.
+    """Steps per second of the simulators. The native one and the reference, on one core.
 
     \b
     Example:
@@ -556,7 +559,7 @@ def bench_simulator_command(
 def bench_collectors_command(
     context: click.Context, /, json_file: Path | None, plots: Path | None, **options: Any
 ) -> None:
-    """Compare the collectors: by number of workers, and where the speed-up comes from.
+    """Compare the collectors. By number of workers, and where the speed-up comes from.
 
     \b
     Examples:
