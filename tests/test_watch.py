@@ -149,6 +149,7 @@ def test_a_finished_run_is_shown_at_once(run: Path, capsys: pytest.CaptureFixtur
     assert "complete" in out
     assert re.search(r"orders\s+3 trained, \d kept to", out)
     assert "60/60" in out
+    assert "time left" not in out
     assert out.endswith("\n")
 
 
@@ -162,6 +163,7 @@ def test_files_that_are_being_written_are_read_up_to_there(run: Path) -> None:
         rows = read_training_log(run)
         shown = seen(run)
         assert "stopped" in shown
+        assert ("time left" in shown) == bool(rows)
         assert (f"{rows[-1].total_episodes}/60" if rows else "no update has been made yet") in shown
 
 

@@ -95,7 +95,8 @@ def _details(run: Run) -> list[RenderableType]:
     table = _order_table(run) if run.training else _learning_table(run)
     speed = _recent_speed(course.amounts, course.seconds)
     table.add_row(f"{course.unit}/s", f"{speed:.1f}")
-    table.add_row("time left", duration(max(course.total - course.amounts[-1], 0) / speed))
+    if not run.is_complete:
+        table.add_row("time left", duration(max(course.total - course.amounts[-1], 0) / speed))
     bar = Progress(TextColumn(course.unit), BarColumn(bar_width=None), MofNCompleteColumn())
     bar.add_task(course.unit, completed=course.amounts[-1], total=course.total)
     return [table, bar]
