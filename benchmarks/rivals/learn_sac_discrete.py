@@ -100,6 +100,7 @@ class Learner:
     def remember(self, step: Transition) -> None:
         """Keep a step; the last one of an episode is no end, since the attack would go on."""
         count = len(step.actions)
+        rewards = torch.from_numpy(step.rewards * self._settings.reward_scale).float()
         goes_on = torch.zeros(count, 1, dtype=torch.bool)
         self._steps.extend(
             TensorDict(
@@ -108,9 +109,7 @@ class Learner:
                     "action": torch.from_numpy(step.actions),
                     "next": {
                         "observation": torch.from_numpy(step.next_observations).float(),
-                        "reward": torch.from_numpy(step.rewards * self._settings.reward_scale)
-                        .float()
-                        .unsqueeze(1),
+                        "reward": rewards.unsqueeze(1),
                         "done": goes_on,
                         "terminated": goes_on,
                     },
