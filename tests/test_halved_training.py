@@ -26,7 +26,7 @@ from test_main_job import (
     without_times,
 )
 
-from workflow_rl import commands
+from workflow_rl import commands, order_search
 from workflow_rl.checkpoint import read_checkpoint
 from workflow_rl.errors import RunDirectoryError
 from workflow_rl.learner_files import LEARNERS, LearnerFiles
@@ -66,6 +66,42 @@ def test_a_training_with_fresh_weights_is_whole_and_others_begin_with_a_piece(
     begun = [row.episodes for row in read_search_log(path) if row.continues is None]
     assert begun[:2] == [20, 20]
     assert set(begun[2:]) == {10}
+
+
+def test_every_trial_begins_with_the_policy_that_its_row_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where an order goes on with the best policy, as all do here whose own earns less at all."""
+    monkeypatch.setattr(order_search, "_CLEARLY_LESS", 0.0)
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    changes = {**PIECES, "total_episodes": 160}
+    collector, rows = watched_run(whole, **changes), read_search_log(whole)
+    tickets = {t.episode: t for t in collector.submitted if t.stream == Stream.TRAINING_EPISODE}
+    policies = [load_policy(whole / row.policy)[0].snapshot(0).parameters.tobytes() for row in rows]
+    ways, stop = set(), 0
+    for row, start in zip(rows, first_episodes(whole), strict=True):
+        first = collector.snapshots[tickets[start].version].parameters.tobytes()
+        if row.begins_with is None:
+            assert first not in policies
+        else:
+            assert first == policies[row.begins_with]
+        ways.add((row.continues is not None, row.begins_with is not None, row.begins_with == row.continues))
+        if row.continues not in {None, row.begins_with}:
+            stop = start + 10
+    fresh, own = (False, False, True), (True, True, True)
+    of_another, of_the_best = (False, True, False), (True, True, False)
+    assert ways == {fresh, of_another, own, of_the_best}
+    interrupt(monkeypatch, stopped, stop, changes)
+    assert commands.resume(stopped, {}, [], launched=time.monotonic()) == 0
+    assert_the_same(stopped, whole)
+
+
+def interrupt(monkeypatch: pytest.MonkeyPatch, path: Path, episodes: int, changes: dict[str, Any]) -> None:
+    """A run that is stopped after so many episodes."""
+    with monkeypatch.context() as patch:
+        when_learnt(patch, episodes, lambda: signal.raise_signal(signal.SIGINT))
+        settings = TrainSettings.from_flat({**SMALL, **changes, "run_dir": path})
+        assert commands.start(settings, launched=time.monotonic()) == 130
 
 
 def test_a_trial_goes_on_with_the_policy_and_the_updates_of_the_one_before(
@@ -184,10 +220,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
     tmp_path: Path, watched: tuple[Path, KeepingCollector], monkeypatch: pytest.MonkeyPatch, episodes: int
 ) -> None:
     path = tmp_path / "run"
-    with monkeypatch.context() as patch:
-        when_learnt(patch, episodes, lambda: signal.raise_signal(signal.SIGINT))
-        settings = TrainSettings.from_flat({**SMALL, **PIECES, "run_dir": path})
-        assert commands.start(settings, launched=time.monotonic()) == 130
+    interrupt(monkeypatch, path, episodes, PIECES)
     assert commands.resume(path, {}, [], launched=time.monotonic()) == 0
     assert_the_same(path, watched[0])
 

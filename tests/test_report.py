@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -14,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 from headless_browser import opened
+from program import call
 
-from workflow_rl import cli
 from workflow_rl.report.answer import read_confirmations
 from workflow_rl.report.curves import progress, smoothed, trainings
 from workflow_rl.report.figure import evaluations
@@ -35,21 +34,13 @@ from workflow_rl.run_log import (
 TINY = (
     "--episodes-per-update=5",
     "--max-episodes-per-workflow=20",
+    "--halvings=0",
     "--evaluation-episodes=2",
     "--max-steps=4",
     "--hidden-size=8",
     "--collector=sequential",
 )
-Command = Callable[..., int | str | None]
-
-
-def call(*arguments: str | Path) -> int | str | None:
-    """`workflow-rl`, called in this process; returns its exit code."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["workflow-rl", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-    return ended.value.code or 0
+Command = Callable[..., int | str]
 
 
 @pytest.fixture(scope="module")
