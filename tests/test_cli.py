@@ -18,6 +18,7 @@ import click
 import psutil
 import pytest
 from awkward_environments import specification
+from program import call
 from rich.console import Console
 
 from workflow_rl import cli, evaluation_job, main_job, train_job
@@ -65,13 +66,10 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
 
-    def call(*arguments: str | Path) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["workflow-rl", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return Outcome(ended.value.code or 0, *capsys.readouterr())
+    def outcome(*arguments: str | Path) -> Outcome:
+        return Outcome(call(*arguments), *capsys.readouterr())
 
-    return call
+    return outcome
 
 
 # Bad input

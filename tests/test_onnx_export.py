@@ -11,8 +11,8 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from program import call
 
-from workflow_rl import cli
 from workflow_rl.environments import NATIVE
 from workflow_rl.episode import EnvironmentSpec, Episodes
 from workflow_rl.evaluation import evaluation_tickets
@@ -41,13 +41,6 @@ def store(
     return policy
 
 
-def export(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> int | None:
-    monkeypatch.setattr("sys.argv", ["workflow-rl", "export-onnx", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    return ended.value.code
-
-
 def played(policy: ActorCritic, environment: EnvironmentSpec, workflow: Workflow | None) -> Episodes:
     snapshot = policy.snapshot(0)
     tickets = evaluation_tickets(
@@ -57,12 +50,10 @@ def played(policy: ActorCritic, environment: EnvironmentSpec, workflow: Workflow
 
 
 @pytest.mark.parametrize("workflow", [None, ORDER], ids=["free", "told an order"])
-def test_onnxruntime_chooses_what_the_policy_chose(
-    workflow: Workflow | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_onnxruntime_chooses_what_the_policy_chose(workflow: Workflow | None, tmp_path: Path) -> None:
     environment = EnvironmentSpec.of(NATIVE, GAME)
     policy = store(tmp_path / "policy", environment, workflow=workflow)
-    assert not export(str(tmp_path / "policy"), str(tmp_path / "policy.onnx"), monkeypatch=monkeypatch)
+    assert call("export-onnx", tmp_path / "policy", tmp_path / "policy.onnx") == 0
     session = onnxruntime.InferenceSession(tmp_path / "policy.onnx", providers=["CPUExecutionProvider"])
     episodes = played(policy, environment, workflow)
     seen = episodes.observations[episodes.is_acted_upon].astype(np.float32)
@@ -81,10 +72,10 @@ def test_onnxruntime_chooses_what_the_policy_chose(
     }
 
 
-def test_decimal_actions_have_no_most_probable_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decimal_actions_have_no_most_probable_one(tmp_path: Path) -> None:
     environment = EnvironmentSpec("Pendulum-v1")
     policy = store(tmp_path / "policy", environment, workflow=None)
-    assert not export(str(tmp_path / "policy"), str(tmp_path / "policy.onnx"), monkeypatch=monkeypatch)
+    assert call("export-onnx", tmp_path / "policy", tmp_path / "policy.onnx") == 0
     session = onnxruntime.InferenceSession(tmp_path / "policy.onnx", providers=["CPUExecutionProvider"])
     assert [output.name for output in session.get_outputs()] == ["logits"]
     seen = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
@@ -102,10 +93,9 @@ def test_what_cannot_be_exported_is_refused_in_one_line(
     target: str,
     complaint: str,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     store(tmp_path / "policy", EnvironmentSpec.of(NATIVE, GAME), workflow=ORDER, mask=mask)
-    assert export(str(tmp_path / "policy"), str(tmp_path / target), monkeypatch=monkeypatch) == 2
+    assert call("export-onnx", tmp_path / "policy", tmp_path / target) == 2
     assert complaint in capsys.readouterr().err
     assert not (tmp_path / target).exists()

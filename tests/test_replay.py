@@ -5,15 +5,14 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from headless_browser import opened
+from program import call
 
-from workflow_rl import cli
 from workflow_rl.alignment import PERMANENT_FOOTHOLD
 from workflow_rl.cage2.env import Cage2Env
 from workflow_rl.cage2.scenario import ACTION_NAMES, HOST_NAMES, HOST_TYPES
@@ -155,18 +154,11 @@ def test_a_name_cannot_break_out_of_the_page(policy_file: Path) -> None:
     assert "<script>alert" not in page(named)
 
 
-def run(*arguments: str | Path, monkeypatch: pytest.MonkeyPatch) -> int | str | None:
-    monkeypatch.setattr(sys, "argv", ["workflow-rl", "replay", *map(str, arguments)])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    return ended.value.code
-
-
 def test_the_command_writes_the_page(
-    policy_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    policy_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "attack.html"
-    assert not run(policy_file, "--output", output, "--max-steps=30", monkeypatch=monkeypatch)
+    assert call("replay", policy_file, "--output", output, "--max-steps=30") == 0
     assert "30 steps against B_lineAgent, reward -" in capsys.readouterr().out
     recording = re.search(r'id="recording">(.*?)</script>', output.read_text(), re.DOTALL)
     assert recording is not None
@@ -185,10 +177,10 @@ def test_a_run_is_shown_in_its_directory_against_its_own_attacker(
         Path(trained_against).mkdir()
         Path(trained_against, policy_file.name).write_bytes(policy_to_bytes(policy, metadata))
         Path(trained_against, "summary.json").write_text(json.dumps({"best_policy": policy_file.name}))
-        assert not run(Path(trained_against), "--max-steps=5", monkeypatch=monkeypatch)
+        assert call("replay", Path(trained_against), "--max-steps=5") == 0
         assert f"{trained_against}/replay.html: 5 steps against {attacker}" in capsys.readouterr().out
         assert f"Episode against {attacker}" in Path(trained_against, "replay.html").read_text()
-    assert not run(policy_file, "--max-steps=5", monkeypatch=monkeypatch)
+    assert call("replay", policy_file, "--max-steps=5") == 0
     assert Path("replay.html").exists()
 
 
@@ -232,7 +224,7 @@ def test_bad_input_is_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert run(policy_file, *arguments, monkeypatch=monkeypatch) == 2
+    assert call("replay", policy_file, *arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert complaint in line
     assert [file.name for file in tmp_path.iterdir()] == [policy_file.name]
@@ -246,7 +238,7 @@ def test_only_cage2_can_be_replayed(
     file = tmp_path / "policy.safetensors"
     file.write_bytes(policy_to_bytes(policy, {"environment": {"id": environment.id, "kwargs": {}}}))
     monkeypatch.chdir(tmp_path)
-    assert run(file, monkeypatch=monkeypatch) == 2
+    assert call("replay", file) == 2
     assert "plays CartPole-v1" in capsys.readouterr().err
 
 

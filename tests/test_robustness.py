@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from program import call
 
-from workflow_rl import cli
 from workflow_rl.cage2.disturbances import DisturbedCage2Env
 from workflow_rl.cage2.env import Cage2Env
 from workflow_rl.cage2.scenario import NUM_ACTIONS
@@ -106,19 +106,12 @@ def test_the_reference_is_not_disturbed() -> None:
         list(play_robustness(lambda *_: pytest.fail("it was played"), EnvironmentSpec.of(CYBORG, {}), 2))
 
 
-def test_the_command_prints_a_row_for_each(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command_prints_a_row_for_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     game = EnvironmentSpec.of(NATIVE, {"max_steps": 100})
     policy = ActorCritic(shape_for(game, hidden_size=4, has_workflow=False))
     file = tmp_path / "policy.safetensors"
     file.write_bytes(policy_to_bytes(policy, {"environment": {"id": game.id, "kwargs": {"max_steps": 100}}}))
-    monkeypatch.setattr(
-        "sys.argv", ["workflow-rl", "evaluate", str(file), "--protocol=robustness", "--episodes=2"]
-    )
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert not ended.value.code
+    assert call("evaluate", file, "--protocol=robustness", "--episodes=2") == 0
     out = capsys.readouterr().out
     for situation in SITUATIONS:
         assert str(situation) in out

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from program import call
 from rich.console import Console
 
-from workflow_rl import cli, commands
+from workflow_rl import commands
 from workflow_rl.checkpoint import load_checkpoint
 from workflow_rl.collectors import Collector, ExecutorCollector, SequentialCollector
 from workflow_rl.defender_job import DefenderJob, training_of
@@ -134,22 +135,14 @@ def test_validation_plays_episodes_of_its_own() -> None:
         assert not seeds[stream] & seeds[Stream.VALIDATION_EPISODE]
 
 
-def test_the_command(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items()]
-    arguments = ["train-defender", "--rules=leaderboard", f"--run-dir={tmp_path / 'run'}", *options]
-    monkeypatch.setattr("sys.argv", ["workflow-rl", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == 0
+    run = tmp_path / "run"
+    assert call("train-defender", "--rules=leaderboard", f"--run-dir={run}", *options) == 0
     assert "the best so far" in capsys.readouterr().out
-    config = json.loads((tmp_path / "run/config.json").read_text())
+    config = json.loads((run / "config.json").read_text())
     assert (config["rules"], config["red_agent"], config["seed"]) == ("leaderboard", "all-three", 0)
-    monkeypatch.setattr("sys.argv", ["workflow-rl", "train-env", "--resume", str(tmp_path / "run")])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == 2
+    assert call("train-env", "--resume", run) == 2
     assert "workflow-rl train-defender --resume" in capsys.readouterr().err
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import statistics
-import sys
 import tomllib
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,8 +15,8 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from program import call
 
-from workflow_rl import cli
 from workflow_rl.collectors import Collector, ExecutorCollector, SequentialCollector, SynchronousCollector
 from workflow_rl.environment_training import EnvironmentReport, EnvironmentTraining
 from workflow_rl.environments import gymnasium_environment
@@ -212,20 +211,11 @@ def test_what_cannot_be_played_is_refused_in_one_line(changes: dict[str, str], c
         EnvironmentTraining(settings(**changes), collector)
 
 
-def run_program(*arguments: str | Path) -> int | str:
-    """`workflow-rl train-env` in this process; returns the exit code."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["workflow-rl", "train-env", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-    return ended.value.code or 0
-
-
 def test_the_command_leaves_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = tmp_path / "small.json"
     config.write_text(json.dumps(SMALL))
     run = tmp_path / "run"
-    assert run_program("--config", config, "--collector=sequential", "--run-dir", run) == 0
+    assert call("train-env", "--config", config, "--collector=sequential", "--run-dir", run) == 0
     reports, digest = train(settings(), SequentialCollector())
     summary = json.loads((run / "summary.json").read_text())
     assert summary["weights_sha256"] == digest
@@ -250,7 +240,7 @@ def test_an_episode_that_is_played_again_is_told_of(tmp_path: Path) -> None:
     config = tmp_path / "small.json"
     config.write_text(json.dumps(values))
     run = tmp_path / "run"
-    assert run_program("--config", config, "--n-workers=2", "--run-dir", run) == 0
+    assert call("train-env", "--config", config, "--n-workers=2", "--run-dir", run) == 0
     summary = json.loads((run / "summary.json").read_text())
     retries = [json.loads(line) for line in (run / "retries.jsonl").read_text().splitlines()]
     assert summary["retries"] == len(retries) == sum(summary["retries_by_cause"].values()) > 0
@@ -264,7 +254,7 @@ def test_what_does_not_alter_results_may_change_on_resume(
 ) -> None:
     config, run, trace = tmp_path / "small.json", tmp_path / "run", tmp_path / "trace.json"
     config.write_text(json.dumps(SMALL))
-    assert run_program("--config", config, "--collector=sequential", "--run-dir", run) == 0
+    assert call("train-env", "--config", config, "--collector=sequential", "--run-dir", run) == 0
     before = json.loads((run / "summary.json").read_text())
     (run / "summary.json").unlink()
     for file in (run / "checkpoints").iterdir():
@@ -272,7 +262,7 @@ def test_what_does_not_alter_results_may_change_on_resume(
     capsys.readouterr()
     changes = ("--collector=executor", "--n-workers=1", "--episode-timeout=60", "--executor=process")
     more = ("--checkpoint-seconds=5", "--trace", trace, "--seed=7", "--total-steps=9")
-    assert run_program("--resume", run, *changes, *more) == 0
+    assert call("train-env", "--resume", run, *changes, *more) == 0
     told = "resuming with the run's own settings; not changed: seed, total_steps\n"
     assert capsys.readouterr().err == told
     after = json.loads((run / "summary.json").read_text())
@@ -293,7 +283,7 @@ def test_a_policy_is_scored_while_it_is_trained_without_a_trace_in_its_weights()
 def test_the_command_draws_a_trace(tmp_path: Path) -> None:
     config, trace = tmp_path / "small.json", tmp_path / "trace.json"
     config.write_text(json.dumps({**SMALL, "collector": "sequential", "run_dir": str(tmp_path / "run")}))
-    assert run_program("--config", config, "--trace", trace) == 0
+    assert call("train-env", "--config", config, "--trace", trace) == 0
     names = [event["name"] for event in json.loads(trace.read_text())]
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert sum(name.startswith("episode ") for name in names) == summary["episodes"]
@@ -302,9 +292,9 @@ def test_the_command_draws_a_trace(tmp_path: Path) -> None:
 
 def test_the_command_refuses_before_it_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
-    assert run_program("--env=NoSuchGame-v1", "--collector=sequential", "--run-dir", run) == 2
+    assert call("train-env", "--env=NoSuchGame-v1", "--collector=sequential", "--run-dir", run) == 2
     assert capsys.readouterr().err.startswith("error: --env NoSuchGame-v1 cannot be made")
-    assert run_program("--env-kwargs={", "--run-dir", run) == 2
+    assert call("train-env", "--env-kwargs={", "--run-dir", run) == 2
     assert not run.exists()
 
 

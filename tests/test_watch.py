@@ -19,9 +19,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from program import call
 from rich.console import Console
 
-from workflow_rl import cli
 from workflow_rl.compiled_rollout import compile_player
 from workflow_rl.run_log import is_going_on, read_training_log
 from workflow_rl.watch import watch
@@ -118,15 +118,6 @@ def test_a_run_of_another_process_is_followed(tmp_path: Path) -> None:
     assert "stopped; workflow-rl train --resume" in shown
     assert f"(update {last.update}, {last.episodes} episodes)" in shown
     assert f"{last.total_episodes}/10000000" in shown
-
-
-def call(*arguments: str | Path) -> int | str | None:
-    """`workflow-rl`, called in this process; returns its exit code."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["workflow-rl", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-    return ended.value.code or 0
 
 
 @pytest.fixture(scope="module")
