@@ -32,6 +32,8 @@ HEIGHT = 260
 """Of most charts, in pixels."""
 ROW_HEIGHT = 16
 """Of a chart with a row for each of many things."""
+NAMED_ROWS_WIDTH = 640
+"""That a chart needs whose rows have long names."""
 _WIDTH = 720
 """Of a PNG; on the page a chart is as wide as the page allows."""
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import altair
 
 from workflow_rl.protocol import PUBLISHED
-from workflow_rl.report.figure import BLUE, GREY, Figure, data, finished
+from workflow_rl.report.figure import BLUE, GREY, NAMED_ROWS_WIDTH, Figure, data, finished
 from workflow_rl.report.runs import Run
 
 _ROW_HEIGHT = 26
@@ -47,4 +47,5 @@ def leaderboard_figure(runs: Sequence[Run]) -> Figure:
         "CAGE Challenge 2, the sum of the nine cells",
         "With 95 % intervals where they are known. Totals compare only under the same rules.",
         finished(altair.LayerChart(layer=[interval, total]), _ROW_HEIGHT * len(rows)),
+        least_width=NAMED_ROWS_WIDTH,
     )

@@ -15,6 +15,7 @@ from workflow_rl.report.figure import (
     GREEN,
     GREY,
     HEIGHT,
+    NAMED_ROWS_WIDTH,
     ROW_HEIGHT,
     VERMILLION,
     Chart,
@@ -30,9 +31,6 @@ from workflow_rl.run_log import RankingRow
 from workflow_rl.workflow import NUM_HOST_TYPES, HostType, Workflow
 
 _CELL_HEIGHT = 44
-_LEAST_RANKING_WIDTH = 640
-"""Half of it for the orders."""
-
 _THREE_DIGITS = -99.95
 """Rewards from here down have no room for a decimal in a cell on a phone."""
 
@@ -67,7 +65,7 @@ def search_figures(run: Run) -> Iterator[Figure]:
             "Mean of the Gaussian process with its 95 % interval. Orders that no rule tells apart share a "
             "row.",
             _ranking(run.ranking),
-            least_width=_LEAST_RANKING_WIDTH,
+            least_width=NAMED_ROWS_WIDTH,
         )
         yield Figure(
             f"positions-{stem}",
