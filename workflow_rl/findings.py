@@ -54,7 +54,8 @@ def sentences(rows: Sequence[RankingRow], red_agent: str, summary: Mapping[str, 
     """
     best = next(row for row in rows if summary["best_workflow"] in _orders_of(row))
     alike = f", which no rule tells from {_num_alike(best)} others," if best.equivalent_orders else ""
-    sure = f"with a chance of {100 * best.chance_to_be_best:.0f} % no order earns more"
+    chance = f"{100 * best.chance_to_be_best:.0f} %"
+    sure = f"with a chance of {chance} no order earns more as far as each is trained"
     trained = [row for row in rows if row.status != "predicted"]
     return (
         f"Against {red_agent} the best workflow found is {best.workflow}{alike} expected to earn "

@@ -1,8 +1,9 @@
 """The orders from best to worst as a search leaves them, and how sure the first place is.
 
-Rewards are what the Gaussian process believes after all results, so an order that was never trained has a
-place as well, and a lucky evaluation counts for less than its figure. Orders that no rule tells apart share
-one place. Those whose training did not keep to the order rank below all others, whatever they earned.
+Rewards are what the Gaussian process believes after all results, of each order as far as it is trained. So
+an order that was never trained has a place as well, and a lucky evaluation counts for less than its figure.
+Orders that no rule tells apart share one place. Those whose training did not keep to the order rank below all
+others, whatever they earned.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ class RankedOrder:
         reward: expected, in the simulator's units.
         lower: end of the 95 % interval of that.
         upper: its other end.
-        chance_to_be_best: that no other order earns more, those aside that were trained and not kept to,
-            which have none.
+        chance_to_be_best: that no other order earns more as far as each is trained, those aside that were
+            trained and not kept to, which have none.
         result: of the last training; `None` for an order that was predicted from others.
         episodes: training episodes spent on it.
     """

@@ -144,7 +144,8 @@ class RankingRow:
         reward: expected, in the simulator's own reward.
         lower: end of the 95 % interval of that.
         upper: its other end.
-        chance_to_be_best: that no other order earns more; those that are missed have none.
+        chance_to_be_best: that no other order earns more, as far as each is trained; those that are missed
+            have none.
         compliance: of the policy that was evaluated last, 0..1; `None` (an empty cell) without one.
         observed_compliance: as `compliance`, judged by what blue's observation showed.
         episodes: training episodes spent on it.
