@@ -199,6 +199,13 @@ def test_bad_input_to_evaluate(program: Program, arguments: list[str], complaint
     assert complaint in outcome.complaint
 
 
+def test_a_directory_of_runs_has_no_policy_of_its_own(program: Program) -> None:
+    assert program("train", *TINY, "--run-dir=answer/B_lineAgent").code == 0
+    outcome = program("evaluate", "answer")
+    assert outcome.code == 2
+    assert outcome.complaint == "error: answer holds runs: name one of them, such as answer/B_lineAgent"
+
+
 def test_an_unknown_command(program: Program) -> None:
     outcome = program("trian")
     assert outcome.code == 2

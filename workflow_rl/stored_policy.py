@@ -109,6 +109,8 @@ def _located(path: Path) -> tuple[Path, str | None]:
     summary = RunDirectory(path).read_json(SUMMARY) or {}
     name = summary.get("best_policy") or summary.get("policy")
     if name is None:
+        if parts := sorted(path.glob(f"*/{SUMMARY}")):  # a search of all attackers
+            raise RunDirectoryError(f"{path} holds runs: name one of them, such as {parts[0].parent}")
         raise RunDirectoryError(f"{path} holds no evaluated policy yet; name a policy file instead")
     return path / str(name), summary.get("best_workflow")
 
