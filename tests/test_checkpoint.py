@@ -208,6 +208,7 @@ JOBS = {
             "total_episodes": 600,
             "episodes_per_update": 10,
             "max_episodes_per_workflow": 150,
+            "halvings": 0,
             "max_steps": 8,
             "stop_rule": "plateau",
             "alignment": "lagrangian",
