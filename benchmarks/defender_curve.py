@@ -15,7 +15,10 @@ import click
 
 from workflow_rl.bench import report
 from workflow_rl.protocol import PUBLISHED
-from workflow_rl.run_log import CONFIG, RunDirectory, read_validation_log
+from workflow_rl.run_directory import CONFIG, RunDirectory
+from workflow_rl.run_log import (
+    read_validation_log,
+)
 
 _LOWEST_TOTAL = -100
 

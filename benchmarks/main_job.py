@@ -68,9 +68,9 @@ PARTS = {
         ("workflow_rl/evaluation.py", "score"),
     ),
     "logs and files": (
-        ("workflow_rl/run_log.py", "append_row"),
-        ("workflow_rl/run_log.py", "write_scalars"),
-        ("workflow_rl/run_log.py", "write_bytes"),
+        ("workflow_rl/run_directory.py", "append_row"),
+        ("workflow_rl/run_directory.py", "write_scalars"),
+        ("workflow_rl/run_directory.py", "write_bytes"),
     ),
     "display": (("workflow_rl/display.py", "show_update"), ("workflow_rl/display.py", "show_order")),
     "search": (("workflow_rl/order_search.py", "suggest"), ("workflow_rl/order_search.py", "observe")),

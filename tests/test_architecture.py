@@ -80,6 +80,7 @@ LAYERS = {
         "event_file",
         "scalar_loggers",
         "run_log",
+        "run_directory",
         "retry_log",
         "interruption",
         "evaluation",

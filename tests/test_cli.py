@@ -25,7 +25,9 @@ from workflow_rl import cli, evaluation_job, main_job, train_job
 from workflow_rl.episode import EnvironmentSpec
 from workflow_rl.policy import ActorCritic, load_policy, policy_to_bytes
 from workflow_rl.rollout import shape_for
-from workflow_rl.run_log import read_training_log
+from workflow_rl.run_log import (
+    read_training_log,
+)
 from workflow_rl.settings import TrainSettings
 
 SCRIPT = Path(cli.__file__).with_name("executor_async_train_workflow_rl.py")

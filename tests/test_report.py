@@ -22,10 +22,10 @@ from workflow_rl.report.page import page
 from workflow_rl.report.runs import Run, read_runs
 from workflow_rl.report.sections import sections
 from workflow_rl.report.timeline import read_timeline
+from workflow_rl.run_directory import RunDirectory
 from workflow_rl.run_log import (
     VALIDATION_LOG,
     RankingRow,
-    RunDirectory,
     SearchRow,
     TrainingRow,
     ValidationRow,

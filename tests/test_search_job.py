@@ -11,7 +11,10 @@ import pytest
 
 from workflow_rl import commands, search_job
 from workflow_rl.errors import RunDirectoryError, SettingError
-from workflow_rl.run_log import RunDirectory, read_ranking
+from workflow_rl.run_directory import RunDirectory
+from workflow_rl.run_log import (
+    read_ranking,
+)
 from workflow_rl.settings import FullSearchSettings, TrainSettings
 
 

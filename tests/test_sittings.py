@@ -19,7 +19,7 @@ from workflow_rl.errors import RunDirectoryError
 from workflow_rl.machine import Commit, describe_machine
 from workflow_rl.report.runs import Run, read_runs
 from workflow_rl.report.versions import versions_table
-from workflow_rl.run_log import RunDirectory
+from workflow_rl.run_directory import RunDirectory
 from workflow_rl.run_opening import new_run, resumed_run
 from workflow_rl.settings import RunSettings, TrainSettings
 from workflow_rl.sittings import SITTINGS, Sitting, read_sittings, record_sitting
@@ -83,7 +83,7 @@ def test_what_a_killed_beginning_left_is_no_sitting_of_the_run(tmp_path: Path) -
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from workflow_rl.run_log import RunDirectory
+from workflow_rl.run_directory import RunDirectory
 from workflow_rl.sittings import record_sitting
 
 os.replace = Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)

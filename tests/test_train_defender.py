@@ -21,7 +21,10 @@ from workflow_rl.episode import Episodes
 from workflow_rl.errors import CollectorError
 from workflow_rl.interruption import Interruption
 from workflow_rl.policy import load_policy
-from workflow_rl.run_log import RunDirectory, read_validation_log
+from workflow_rl.run_directory import RunDirectory
+from workflow_rl.run_log import (
+    read_validation_log,
+)
 from workflow_rl.seeding import Stream, environment_seed, episode_key
 from workflow_rl.settings import DefenderTrainSettings, SimulatorSettings
 from workflow_rl.stored_policy import read_policy

@@ -27,7 +27,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from workflow_rl.errors import RunDirectoryError
-from workflow_rl.run_log import RunDirectory
+from workflow_rl.run_directory import RunDirectory
 
 CHECKPOINTS = "checkpoints"
 _SUFFIX = ".safetensors"

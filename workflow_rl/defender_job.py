@@ -30,7 +30,11 @@ from workflow_rl.policy import policy_to_bytes
 from workflow_rl.ppo import torch_device
 from workflow_rl.protocol import Cell, play_protocol, total_of
 from workflow_rl.rollout import check_environment
-from workflow_rl.run_log import LEARNING_LOG, VALIDATION_LOG, ValidationRow
+from workflow_rl.run_log import (
+    LEARNING_LOG,
+    VALIDATION_LOG,
+    ValidationRow,
+)
 from workflow_rl.run_opening import OpenRun
 from workflow_rl.seeding import Stream
 from workflow_rl.settings import DefenderTrainSettings, EnvironmentSettings, EnvironmentTrainSettings

@@ -12,7 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from workflow_rl.evaluation import Score
-from workflow_rl.run_log import TrainingRow
+from workflow_rl.run_log import (
+    TrainingRow,
+)
 from workflow_rl.settings import TrainSettings
 from workflow_rl.workflow import ALL_ORDERS, Workflow
 

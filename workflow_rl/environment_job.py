@@ -29,7 +29,11 @@ from workflow_rl.evaluation import EnvironmentScore
 from workflow_rl.interruption import Interruption
 from workflow_rl.policy import policy_digest, policy_to_bytes
 from workflow_rl.ppo import torch_device
-from workflow_rl.run_log import LEARNING_COLUMNS, LEARNING_LOG, SUMMARY, RunDirectory
+from workflow_rl.run_directory import SUMMARY, RunDirectory
+from workflow_rl.run_log import (
+    LEARNING_COLUMNS,
+    LEARNING_LOG,
+)
 from workflow_rl.run_opening import OpenRun
 from workflow_rl.run_record import RunRecord
 from workflow_rl.settings import EnvironmentTrainSettings

@@ -9,7 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from workflow_rl.display import percent, print_wide
-from workflow_rl.run_log import RankingRow
+from workflow_rl.run_log import (
+    RankingRow,
+)
 
 _SHOWN_ORDERS = 10
 

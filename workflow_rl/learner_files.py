@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from workflow_rl.checkpoint import Checkpoint, checkpoint_to_bytes, is_whole, read_checkpoint
 from workflow_rl.errors import RunDirectoryError
-from workflow_rl.run_log import RunDirectory
+from workflow_rl.run_directory import RunDirectory
 
 LEARNERS = "learners"
 

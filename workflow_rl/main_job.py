@@ -31,7 +31,12 @@ from workflow_rl.policy import ActorCritic, load_policy, policy_digest, policy_t
 from workflow_rl.ppo import PPO
 from workflow_rl.ranking import RankedOrder, best_trained, rank_orders
 from workflow_rl.rollout import shape_for
-from workflow_rl.run_log import SEARCH_LOG, SUMMARY, TRAINING_LOG, RankingRow, RunDirectory
+from workflow_rl.run_directory import SUMMARY, RunDirectory
+from workflow_rl.run_log import (
+    SEARCH_LOG,
+    TRAINING_LOG,
+    RankingRow,
+)
 from workflow_rl.run_record import RunRecord
 from workflow_rl.seeding import Stream, generator, policy_seed
 from workflow_rl.settings import TrainSettings

@@ -26,13 +26,11 @@ from workflow_rl import commands, evaluation_job, search_job
 from workflow_rl.cores import usable_cores
 from workflow_rl.errors import RunDirectoryError, SettingError, WorkflowRLError
 from workflow_rl.loaded_policy import Policy
+from workflow_rl.run_directory import SUMMARY, RunDirectory, default_run_directory
 from workflow_rl.run_log import (
-    SUMMARY,
     LearningRow,
     RankingRow,
-    RunDirectory,
     TrainingRow,
-    default_run_directory,
     read_learning_log,
     read_ranking,
     read_training_log,

@@ -18,7 +18,7 @@ from typing import Any
 from workflow_rl.collectors import Collector
 from workflow_rl.collectors.attempts import Retry
 from workflow_rl.errors import RunDirectoryError
-from workflow_rl.run_log import RunDirectory
+from workflow_rl.run_directory import RunDirectory
 
 RETRY_LOG = "retries.jsonl"
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from workflow_rl.checkpoint import Checkpoint, load_checkpoint
 from workflow_rl.collectors import check_collector
 from workflow_rl.errors import RunDirectoryError
-from workflow_rl.run_log import CONFIG, SUMMARY, RunDirectory, default_run_directory
+from workflow_rl.run_directory import CONFIG, SUMMARY, RunDirectory, default_run_directory
 from workflow_rl.scalar_loggers import ScalarCopy, check_logger
 from workflow_rl.settings import (
     CommandSettings,

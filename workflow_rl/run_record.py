@@ -20,7 +20,7 @@ from workflow_rl.collectors import Collector
 from workflow_rl.errors import RunDirectoryError
 from workflow_rl.pipeline import Round
 from workflow_rl.retry_log import RetryLog
-from workflow_rl.run_log import RunDirectory
+from workflow_rl.run_directory import RunDirectory
 from workflow_rl.settings import EnvironmentTrainSettings, TrainSettings
 
 

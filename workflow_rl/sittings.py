@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from workflow_rl.errors import RunDirectoryError
 from workflow_rl.machine import Commit, Machine, describe_machine
-from workflow_rl.run_log import RunDirectory
+from workflow_rl.run_directory import RunDirectory
 
 SITTINGS = "sittings.json"
 

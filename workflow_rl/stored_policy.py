@@ -22,7 +22,7 @@ from workflow_rl.episode import EnvironmentSpec
 from workflow_rl.errors import PolicyFileError, RunDirectoryError, SettingError
 from workflow_rl.policy import ActorCritic, load_policy
 from workflow_rl.rollout import shape_for
-from workflow_rl.run_log import SUMMARY, RunDirectory
+from workflow_rl.run_directory import SUMMARY, RunDirectory
 from workflow_rl.settings import EnvironmentSettings
 from workflow_rl.workflow import ALL_ORDERS, Workflow
 

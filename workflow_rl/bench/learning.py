@@ -22,10 +22,8 @@ from workflow_rl.episode import EnvironmentSpec, Episodes
 from workflow_rl.evaluation import FIRST_FRESH_EPISODE, Score, evaluation_tickets, score
 from workflow_rl.protocol import Cell, play_protocol
 from workflow_rl.rollout import Player
+from workflow_rl.run_directory import CONFIG, SUMMARY, RunDirectory
 from workflow_rl.run_log import (
-    CONFIG,
-    SUMMARY,
-    RunDirectory,
     read_learning_log,
     read_search_log,
     read_training_log,

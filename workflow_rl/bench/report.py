@@ -19,7 +19,7 @@ import click
 from workflow_rl.bench.conditions import Conditions, Watch
 from workflow_rl.errors import SettingError, WorkflowRLError
 from workflow_rl.machine import describe_machine
-from workflow_rl.run_log import RunDirectory
+from workflow_rl.run_directory import RunDirectory
 
 json_option = click.option(
     "--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write it here too."

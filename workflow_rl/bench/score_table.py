@@ -10,7 +10,7 @@ from pathlib import Path
 
 from workflow_rl.errors import SettingError
 from workflow_rl.evaluation import Score
-from workflow_rl.run_log import RunDirectory
+from workflow_rl.run_directory import RunDirectory
 
 
 @dataclass(frozen=True, order=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from workflow_rl.cage2.scenario import HOST_NAMES, HOSTS
 from workflow_rl.html_page import render_page
 from workflow_rl.replay.recording import Frame
-from workflow_rl.run_log import RunDirectory
+from workflow_rl.run_directory import RunDirectory
 
 WIDTH = 560
 """Of the drawing, in its own units: at 360 pixels, the width of a phone, a letter is still 10 pixels high."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workflow_rl.run_log import RunDirectory
+from workflow_rl.run_directory import RunDirectory
 from workflow_rl.search_job import ANSWER
 
 

@@ -22,7 +22,10 @@ from workflow_rl.report.figure import (
     status_shape,
 )
 from workflow_rl.report.runs import Run
-from workflow_rl.run_log import LearningRow, TrainingRow
+from workflow_rl.run_log import (
+    LearningRow,
+    TrainingRow,
+)
 
 _Row = TypeVar("_Row")
 

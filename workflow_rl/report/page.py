@@ -15,7 +15,7 @@ import vl_convert
 
 from workflow_rl.html_page import render_page
 from workflow_rl.report.figure import Figure
-from workflow_rl.run_log import RunDirectory
+from workflow_rl.run_directory import RunDirectory
 
 _PNG_SCALE = 2.0
 _EXPORTS = "window.vegaEmbed = vegaEmbed;"

@@ -12,17 +12,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from workflow_rl.errors import RunDirectoryError
+from workflow_rl.run_directory import CONFIG, SUMMARY, RunDirectory
 from workflow_rl.run_log import (
-    CONFIG,
     LEARNING_LOG,
     RANKING,
     SEARCH_LOG,
-    SUMMARY,
     TRAINING_LOG,
     VALIDATION_LOG,
     LearningRow,
     RankingRow,
-    RunDirectory,
     SearchRow,
     TrainingRow,
     ValidationRow,

@@ -27,7 +27,9 @@ from workflow_rl.report.figure import (
     status_shape,
 )
 from workflow_rl.report.runs import Run
-from workflow_rl.run_log import RankingRow
+from workflow_rl.run_log import (
+    RankingRow,
+)
 from workflow_rl.workflow import NUM_HOST_TYPES, HostType, Workflow
 
 _CELL_HEIGHT = 44

@@ -15,14 +15,12 @@ from typing import Any
 import pytest
 
 from workflow_rl.errors import RunDirectoryError
+from workflow_rl.run_directory import CONFIG, TENSORBOARD, RunDirectory
 from workflow_rl.run_log import (
-    CONFIG,
     SEARCH_COLUMNS,
     SEARCH_LOG,
-    TENSORBOARD,
     TRAINING_COLUMNS,
     TRAINING_LOG,
-    RunDirectory,
     SearchRow,
     TrainingRow,
     read_search_log,
@@ -172,7 +170,7 @@ def test_readers_never_see_a_part(run: RunDirectory) -> None:
 
 def test_a_kill_leaves_the_old_file_or_the_new(tmp_path: Path) -> None:
     code = """
-from workflow_rl.run_log import RunDirectory
+from workflow_rl.run_directory import RunDirectory
 run = RunDirectory.create(path)
 while True:
     for letter in (b"a", b"b"):
@@ -187,7 +185,10 @@ while True:
 
 def test_rows_survive_a_kill(tmp_path: Path) -> None:
     code = f"""
-from workflow_rl.run_log import RunDirectory, TRAINING_LOG
+from workflow_rl.run_directory import RunDirectory
+from workflow_rl.run_log import (
+    TRAINING_LOG,
+)
 run = RunDirectory.create(path)
 row = {asdict(TRAINING_ROW)}
 while True:
