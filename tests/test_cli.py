@@ -334,11 +334,17 @@ def test_version(program: Program) -> None:
     assert (outcome.code, outcome.out) == (0, f"workflow-rl, version {version('workflow-rl')}\n")
 
 
-def test_help_and_mistakes_load_no_torch(tmp_path: Path) -> None:
+def test_help_and_mistakes_load_no_torch(program: Program, tmp_path: Path) -> None:
+    assert program("train", *TINY, "--run-dir", "complete").code == 0
+    mistakes = (
+        ["train", "--no-such-flag"],
+        ["train", "--resume", "nowhere"],
+        ["train", "--resume", "complete"],
+    )
     code = (
         "import sys; from workflow_rl import cli\ntry: cli.main()\nfinally: assert 'torch' not in sys.modules"
     )
-    for arguments, expected in ((["train", "--help"], 0), (["train", "--no-such-flag"], 2)):
+    for arguments, expected in ((["train", "--help"], 0), *((mistake, 2) for mistake in mistakes)):
         ended = subprocess.run(
             [sys.executable, "-c", code, *arguments], capture_output=True, check=False, cwd=tmp_path
         )

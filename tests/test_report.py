@@ -83,12 +83,12 @@ def values(specification: dict[str, Any]) -> list[dict[str, Any]]:
 # What is read
 
 
-def test_a_run_is_read_as_it_was_written(trained: Path) -> None:
+def test_a_run_is_read_as_it_was_written(trained: Path, finished_run: Path) -> None:
     (run,) = read_runs([trained])
     assert (run.label, run.command, run.is_complete, run.num_episodes) == ("searched", "train", True, 60)
     assert len(run.training) == 12
     assert len(run.search) == 3
-    assert run.trace == Path("trace.json")
+    assert run.trace == finished_run / "trace.json"
 
 
 def test_an_unfinished_run_shows_what_is_there(trained: Path) -> None:

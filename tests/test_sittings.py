@@ -36,8 +36,8 @@ def run(tmp_path: Path) -> Path:
     return path
 
 
-def resume(path: Path) -> None:
-    with resumed_run(TrainSettings, path, {}, ()):
+def resume(path: Path, **changes: Any) -> None:
+    with resumed_run(TrainSettings, path, changes, ()):
         pass
 
 
@@ -68,8 +68,23 @@ def test_a_new_run_and_each_resumption_are_on_record(run: Path) -> None:
 
 @pytest.mark.parametrize("commit", [None, Commit("a" * 40, is_dirty=True)])
 def test_a_sitting_reads_back_as_it_was(commit: Commit | None) -> None:
-    sitting = Sitting(STARTED, has_resumed=True, machine=replace(describe_machine(), commit=commit))
+    machine = replace(describe_machine(), commit=commit)
+    sitting = Sitting(STARTED, has_resumed=True, machine=machine, trace=Path("/somewhere/trace.json"))
     assert Sitting.from_json(json.loads(json.dumps(sitting.to_json()))) == sitting
+
+
+def test_a_report_finds_the_last_trace_from_anywhere(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("one", "other"):
+        (run.parent / name).mkdir()
+        monkeypatch.chdir(run.parent / name)
+        resume(run, trace=Path("trace.json"))
+    resume(run)
+    (opened,) = read_runs([run])
+    assert opened.trace == run.parent / "other" / "trace.json"
+    opened.trace.rename(run / "trace.json")
+    assert opened.trace == run / "trace.json"
+    (run / "trace.json").unlink()
+    assert opened.trace == run.parent / "one" / "trace.json"
 
 
 def test_what_a_killed_beginning_left_is_no_sitting_of_the_run(tmp_path: Path) -> None:

@@ -1,19 +1,17 @@
 """Starts a run, or goes on with one that was stopped, of any command that leaves one.
 
 Which command it is of, its settings say. What it refuses before anything is written, and what it does in the
-run's directory, is in the module of its job.
+run's directory, is in the module of its job. Those load torch; a run that cannot go on is refused before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
 
-from workflow_rl import defender_job, environment_job, search_job, train_job
 from workflow_rl.interruption import EXIT_CODE
 from workflow_rl.run_opening import OpenRun, kind_of_run, new_run, resumed_run
 from workflow_rl.settings import (
@@ -25,25 +23,26 @@ from workflow_rl.settings import (
 )
 
 
-@dataclass(frozen=True)
-class _Job:
-    """What a command does.
+class _Job(Protocol):
+    """What a command does; a module of its own."""
 
-    Attributes:
-        check: refuses settings, before anything is written.
-        carry_out: does what the open run is for, or the rest of it; returns the contents of summary.json.
-    """
+    def check(self, settings: Any, /) -> None:
+        """Refuse settings, before anything is written."""
 
-    check: Callable[[Any], None]
-    carry_out: Callable[[OpenRun[Any], float, Console], Mapping[str, Any]]
+    def carry_out(self, run: OpenRun[Any], launched: float, console: Console, /) -> Mapping[str, Any]:
+        """Do what the open run is for, or the rest of it; returns the contents of summary.json."""
 
 
-_JOBS: Mapping[type[CommandSettings], _Job] = {
-    TrainSettings: _Job(train_job.check, train_job.carry_out),
-    EnvironmentTrainSettings: _Job(environment_job.check, environment_job.carry_out),
-    DefenderTrainSettings: _Job(defender_job.check, defender_job.carry_out),
-    FullSearchSettings: _Job(search_job.check, search_job.carry_out),
-}
+def _job_of(kind: type[CommandSettings]) -> _Job:
+    from workflow_rl import defender_job, environment_job, search_job, train_job
+
+    jobs: Mapping[type[CommandSettings], _Job] = {
+        TrainSettings: train_job,
+        EnvironmentTrainSettings: environment_job,
+        DefenderTrainSettings: defender_job,
+        FullSearchSettings: search_job,
+    }
+    return jobs[kind]
 
 
 def start(settings: CommandSettings, *, launched: float, console: Console | None = None) -> int:
@@ -60,7 +59,7 @@ def start(settings: CommandSettings, *, launched: float, console: Console | None
     Raises:
         WorkflowRLError: one line for the user.
     """
-    job = _JOBS[type(settings)]
+    job = _job_of(type(settings))
     job.check(settings)
     with new_run(settings) as run:
         return _exit_code(job.carry_out(run, launched, console or Console()))
@@ -93,7 +92,7 @@ def resume(
     """
     kind = kind or kind_of_run(path)
     with resumed_run(kind, path, changes, ignored) as run:
-        return _exit_code(_JOBS[kind].carry_out(run, launched, console or Console()))
+        return _exit_code(_job_of(kind).carry_out(run, launched, console or Console()))
 
 
 def _exit_code(summary: Mapping[str, Any]) -> int:

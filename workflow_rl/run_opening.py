@@ -66,7 +66,7 @@ def new_run(settings: _Settings) -> Iterator[OpenRun[_Settings]]:
     path = settings.run.run_dir or default_run_directory(settings.run.seed)
     settings = replace(settings, run=replace(settings.run, run_dir=path))
     with RunDirectory.create(path) as directory:
-        record_sitting(directory, has_resumed=False)
+        record_sitting(directory, has_resumed=False, trace=settings.run.trace)
         directory.write_json(CONFIG, settings.to_flat())  # last: with it, the directory holds a run
         _copy_scalars(settings, directory)
         yield OpenRun(settings, directory, None)
@@ -103,7 +103,7 @@ def resumed_run(
             _warn("resuming with the run's own settings; not changed: " + ", ".join(ignored))
         _copy_scalars(settings, directory)
         checkpoint = load_checkpoint(directory, _warn)
-        record_sitting(directory, has_resumed=True)
+        record_sitting(directory, has_resumed=True, trace=settings.run.trace)
         yield OpenRun(settings, directory, checkpoint)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import cache
+from pathlib import Path
 from typing import Any, Self
 
 from workflow_rl.errors import RunDirectoryError
@@ -27,15 +28,21 @@ class Sitting:
         started: date and time with the time zone.
         has_resumed: whether it went on with the run.
         machine: what it ran on, and versions of what it ran.
+        trace: the file of its trace, an absolute path; `None` if it has none.
     """
 
     started: datetime
     has_resumed: bool
     machine: Machine
+    trace: Path | None = None
 
     def to_json(self) -> dict[str, Any]:
         """JSON values."""
-        return {**asdict(self), "started": self.started.isoformat(timespec="seconds")}
+        return {
+            **asdict(self),
+            "started": self.started.isoformat(timespec="seconds"),
+            "trace": None if self.trace is None else str(self.trace),
+        }
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
@@ -48,18 +55,25 @@ class Sitting:
         if machine["commit"] is not None:
             machine["commit"] = Commit(**machine["commit"])
         started = datetime.fromisoformat(values["started"])
-        return cls(started, values["has_resumed"], Machine(**machine))
+        trace = values.get("trace")  # older versions have none
+        return cls(started, values["has_resumed"], Machine(**machine), None if trace is None else Path(trace))
 
 
-def record_sitting(directory: RunDirectory, *, has_resumed: bool) -> None:
+def record_sitting(directory: RunDirectory, *, has_resumed: bool, trace: Path | None = None) -> None:
     """Add the sitting that begins now; one that begins the run replaces what a killed beginning left.
+
+    Args:
+        directory: of the run.
+        has_resumed: whether the sitting goes on with the run.
+        trace: the file of its trace, relative to where this process is or absolute.
 
     Raises:
         RunDirectoryError: the file cannot be read or written.
     """
     earlier = _entries(directory) if has_resumed else []
     now = datetime.now().astimezone()
-    directory.write_json(SITTINGS, [*earlier, Sitting(now, has_resumed, _this_machine()).to_json()])
+    sitting = Sitting(now, has_resumed, _this_machine(), None if trace is None else trace.absolute())
+    directory.write_json(SITTINGS, [*earlier, sitting.to_json()])
 
 
 def read_sittings(directory: RunDirectory) -> tuple[Sitting, ...]:

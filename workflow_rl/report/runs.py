@@ -101,9 +101,9 @@ class Run:
 
     @property
     def trace(self) -> Path | None:
-        """Where its trace is; `None` without one."""
-        name = self.settings.get("trace")
-        places = [] if name is None else [Path(name), self.path / Path(name).name]
+        """The trace of its last sitting that has one, where it was written or in the directory; or `None`."""
+        written = [sitting.trace for sitting in reversed(self.sittings) if sitting.trace is not None]
+        places = [place for trace in written for place in (trace, self.path / trace.name)]
         return next((place for place in places if place.is_file()), None)
 
 
