@@ -18,6 +18,7 @@ from workflow_rl.alignment import (
     Fix,
     FixCounts,
     compliance_of,
+    compliance_with_each,
     compromised_types,
     judge_episodes,
     judge_fixes,
@@ -25,7 +26,7 @@ from workflow_rl.alignment import (
 )
 from workflow_rl.cage2.env import Cage2Env
 from workflow_rl.cage2.scenario import ACTION_NAMES, HOST_NAMES
-from workflow_rl.episode import WORKFLOW_CONTEXT, EnvironmentSpec, NetworkShape, Snapshot, Ticket
+from workflow_rl.episode import WORKFLOW_CONTEXT, EnvironmentSpec, Episodes, NetworkShape, Snapshot, Ticket
 from workflow_rl.rollout import Player
 from workflow_rl.seeding import Stream, environment_seed, episode_key
 from workflow_rl.workflow import HostType, Workflow, all_workflows
@@ -183,18 +184,36 @@ def test_played_fixes_are_judged_by_the_truth_and_by_what_was_shown(red_agent: s
         np.testing.assert_array_equal(part, whole[:10])
 
 
-@pytest.mark.parametrize("red_agent", ["B_lineAgent", "RedMeanderAgent"])
-def test_what_blue_observes_is_close_to_the_truth(red_agent: str) -> None:
-    """Of a policy that removes and restores at random: a Remove leaves a host unknown, which counts."""
+def play_many_fixes(red_agent: str, num_episodes: int) -> Episodes:
+    """Episodes of a policy that removes and restores at random."""
     environment = EnvironmentSpec.of("workflow_rl/Cage2-v0", {"red_agent": red_agent})
     shape = NetworkShape(52, WORKFLOW_CONTEXT, hidden_size=4, num_actions=145)
     parameters = np.zeros(shape.num_parameters, np.float32)
     parameters[-145:][FIXED_TYPE >= 0] = 2.0
     tickets = [
-        Ticket(1, Stream.TRAINING_EPISODE, e, environment, version=0, batch=0, workflow=e) for e in range(120)
+        Ticket(1, Stream.TRAINING_EPISODE, e, environment, version=0, batch=0, workflow=e)
+        for e in range(num_episodes)
     ]
-    played = Player().play(tickets, Snapshot(0, shape, parameters))
-    judged = judge_episodes(played, WORKFLOWS, "reachable")
+    return Player().play(tickets, Snapshot(0, shape, parameters))
+
+
+@pytest.mark.parametrize("definition", DEFINITIONS)
+@pytest.mark.parametrize("red_agent", ["B_lineAgent", "RedMeanderAgent"])
+def test_one_set_of_episodes_is_judged_by_every_order_as_by_each_alone(
+    red_agent: str, definition: str
+) -> None:
+    played = play_many_fixes(red_agent, num_episodes=10)
+    for workflow, found in zip(WORKFLOWS, compliance_with_each(played, WORKFLOWS, definition), strict=True):
+        judged = judge_episodes(played, [workflow] * 10, definition)
+        assert found.true == compliance_of(judged.true, definition)
+        assert found.observed == compliance_of(judged.observed, definition)
+    assert len({found.true for found in compliance_with_each(played, WORKFLOWS, definition)}) >= 5
+
+
+@pytest.mark.parametrize("red_agent", ["B_lineAgent", "RedMeanderAgent"])
+def test_what_blue_observes_is_close_to_the_truth(red_agent: str) -> None:
+    """A Remove leaves a host unknown, which counts."""
+    judged = judge_episodes(play_many_fixes(red_agent, num_episodes=120), WORKFLOWS, "reachable")
     true, observed = np.concatenate(judged.true), np.concatenate(judged.observed)
     complies_as_observed = true[(observed == Fix.COMPLIANT) & (true != Fix.NEEDLESS)]
     violates_as_observed = true[(observed == Fix.VIOLATING) & (true != Fix.NEEDLESS)]

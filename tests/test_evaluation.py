@@ -12,11 +12,12 @@ from workflow_rl.alignment import compromised_types
 from workflow_rl.cage2.scenario import ACTION_NAMES, HOST_NAMES
 from workflow_rl.collectors import SequentialCollector
 from workflow_rl.episode import EnvironmentSpec, Episodes, Ticket
-from workflow_rl.evaluation import HORIZONS, evaluate_policy, evaluation_tickets, score
+from workflow_rl.equivalent_orders import OrderClasses
+from workflow_rl.evaluation import HORIZONS, evaluate_policy, evaluation_tickets, kept_orders, score
 from workflow_rl.policy import ActorCritic
 from workflow_rl.rollout import make_environment, network_shape
 from workflow_rl.seeding import Stream
-from workflow_rl.workflow import Workflow
+from workflow_rl.workflow import HostType, Workflow, all_workflows
 
 SPEC = EnvironmentSpec.of("workflow_rl/Cage2-v0", {"max_steps": 20})
 WORKFLOW = Workflow.from_index(0)
@@ -76,6 +77,25 @@ def test_the_same_episodes_judged_by_another_order() -> None:
     episodes = played([(DEFENDER_FIX, 0), (DEFENDER_FIX, 0), (USER_FIX, 0)], [(DEFENDER_FIX, 0)])
     assert score(episodes, WORKFLOW, "reachable").compliance == 3 / 4
     assert score(episodes, Workflow.from_index(119), "reachable").compliance == 1 / 4
+
+
+def test_the_orders_that_are_kept_to_are_those_that_score_above_the_threshold() -> None:
+    """Defender and User1 are compromised all the time: orders differ in which of the two goes first."""
+    episodes = played([(DEFENDER_FIX, 0), (DEFENDER_FIX, 0), (USER_FIX, 0)], [(DEFENDER_FIX, 0)])
+    classes = OrderClasses.of(frozenset({HostType.DEFENDER, HostType.USER}), "reachable")
+    defender_first = kept_orders(episodes, classes, "reachable", threshold=3 / 4)
+    assert [(kept.workflow, kept.compliance) for kept in defender_first] == [(WORKFLOW, 3 / 4)]
+    assert defender_first[0].observed_compliance == score(episodes, WORKFLOW, "reachable").observed_compliance
+    assert len(kept_orders(episodes, classes, "reachable", threshold=1 / 4)) == 2
+    assert kept_orders(episodes, classes, "reachable", threshold=0.76) == ()
+    every = kept_orders(episodes, OrderClasses.all_different(), "reachable", threshold=3 / 4)
+    assert [kept.workflow for kept in every] == [
+        workflow
+        for workflow in all_workflows()
+        if workflow.ranks[HostType.DEFENDER] < workflow.ranks[HostType.USER]
+    ]
+    nothing = played([(SLEEP, 0)], [(SLEEP, 0)])
+    assert kept_orders(nothing, classes, "reachable", threshold=0.0) == ()
 
 
 def test_compliance_is_also_judged_by_what_was_seen() -> None:

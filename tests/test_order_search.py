@@ -17,6 +17,7 @@ from scipy.stats import wilcoxon
 
 from workflow_rl.bench.search_landscapes import FULL, LANDSCAPES, regrets
 from workflow_rl.equivalent_orders import OrderClasses
+from workflow_rl.evaluation import KeptOrder
 from workflow_rl.order_search import OrderSearch
 from workflow_rl.search_strategies import (
     STRATEGIES,
@@ -326,6 +327,16 @@ def test_state_keeps_odd_values_exactly() -> None:
     )
     assert resumed(search).results == search.results
     assert resumed(search).to_state() == search.to_state()
+
+
+def test_state_keeps_the_orders_that_a_policy_keeps_to() -> None:
+    kept = (KeptOrder(WORKFLOWS[1], 0.96, None), KeptOrder(WORKFLOWS[2], 1 / 3 + 2 / 3, 0.1 + 0.2))
+    search = search_with(replace(result(1), kept_orders=kept))
+    assert resumed(search).results == search.results
+    state = search.to_state()
+    del state["results"][0]["kept_orders"]  # as checkpoints of earlier commits are
+    with pytest.raises(KeyError):
+        search_with().restore(state)
 
 
 def test_state_that_is_not_one_is_refused() -> None:

@@ -12,9 +12,7 @@ import pytest
 from workflow_rl import commands, search_job
 from workflow_rl.errors import RunDirectoryError, SettingError
 from workflow_rl.run_directory import RunDirectory
-from workflow_rl.run_log import (
-    read_ranking,
-)
+from workflow_rl.run_log import RankingRow, read_ranking
 from workflow_rl.settings import FullSearchSettings, TrainSettings
 
 
@@ -45,21 +43,49 @@ def answer(path: Path) -> Any:
 
 
 def test_everything_is_answered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert search(tmp_path / "run") == 0
+    assert search(tmp_path / "run", confirmed_orders=2) == 0
     assert [found["red_agent"] for found in answer(tmp_path / "run")] == ["B_lineAgent", "mixture"]
     for found in answer(tmp_path / "run"):
         ranking = read_ranking(tmp_path / "run" / found["red_agent"])
         assert [row["workflow"] for row in found["ranking"]] == [row.workflow for row in ranking]
-        (confirmed,) = found["confirmations"]
-        first = next(row for row in ranking if row.policy is not None)
-        assert confirmed["workflow"] == first.workflow
-        assert (tmp_path / "run" / confirmed["policy"]).is_file()
-        assert confirmed["score"]["episodes"] == 2
+        first, second = found["confirmations"]
+        assert first["policy"] != second["policy"]
+        first_of: dict[str, RankingRow] = {}
+        for row in ranking:
+            if row.policy is not None:
+                first_of.setdefault(f"{found['red_agent']}/{row.policy}", row)
+        assert [*first_of][:2] == [first["policy"], second["policy"]]
+        for confirmed in (first, second):
+            row = first_of[confirmed["policy"]]
+            assert confirmed["workflow"] == row.workflow
+            assert (tmp_path / "run" / confirmed["policy"]).is_file()
+            assert confirmed["score"]["episodes"] == 2
+            is_kept = (confirmed["score"]["compliance"] or 0.0) >= 0.95
+            assert is_kept == bool(
+                {row.workflow, *row.equivalent_orders.split(";")} & {*confirmed["kept_orders"]}
+            )
         reward, standard_error = found["unbound"]
         assert reward < 0 < standard_error
     printed = capsys.readouterr().out
     for text in ("orders against mixture, best first", "on the reference simulator:", "no order:"):
         assert text in printed
+
+
+def test_what_was_confirmed_is_not_played_again(tmp_path: Path) -> None:
+    assert search(tmp_path / "run", attackers="B_lineAgent", confirmed_orders=1) == 0
+    directory = RunDirectory(tmp_path / "run")
+    (whole,) = answer(directory.path)
+    (confirmed,) = directory.read_json("confirmations.json")
+    assert [confirmed] == whole["confirmations"]
+    marked = {**confirmed, "score": {**confirmed["score"], "reward": 1.0}}
+    directory.write_json("confirmations.json", [marked])
+    directory.write_json("config.json", {**directory.read_json("config.json"), "confirmed_orders": 2})
+    (directory.path / "summary.json").unlink()  # as if it had been killed after the first confirmation
+    assert commands.resume(directory.path, {}, launched=time.monotonic()) == 0
+    (resumed,) = answer(directory.path)
+    first, second = resumed["confirmations"]
+    assert first == marked
+    assert second["policy"] != first["policy"]
 
 
 def test_a_search_that_was_stopped_goes_on(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import kendalltau
 
 from workflow_rl.errors import SettingError
-from workflow_rl.workflow import HostType, Workflow, all_workflows
+from workflow_rl.workflow import HostType, Workflow, all_workflows, orders_with, shared_precedences
 
 WORKFLOWS = all_workflows()
 workflows = st.permutations(list(HostType)).map(lambda order: Workflow(tuple(order)))
@@ -87,6 +87,28 @@ def test_kendall_distance_is_a_metric(first: Workflow, second: Workflow, third: 
 def test_reversing_an_order_turns_every_pair(first: Workflow, second: Workflow) -> None:
     reversed_order = Workflow(first.order[::-1])
     assert reversed_order.kendall_distance(second) == 10 - first.kendall_distance(second)
+
+
+@given(st.lists(workflows, min_size=1, max_size=6))
+def test_what_orders_have_in_common(some: list[Workflow]) -> None:
+    """Exactly the orders that go by it are those that agree wherever these agree."""
+    agreed = orders_with(shared_precedences(some))
+    assert set(some) <= set(agreed)
+    pairs = [
+        (a, b)
+        for a, b in itertools.permutations(HostType, 2)
+        if all(str(w).index(a.label) < str(w).index(b.label) for w in some)
+    ]
+    assert agreed == [w for w in WORKFLOWS if all(w.ranks[a] < w.ranks[b] for a, b in pairs)]
+
+
+def test_what_follows_from_other_pairs_is_left_out() -> None:
+    order = Workflow.parse("user,op_host,op_server,enterprise,defender")
+    assert set(shared_precedences([order])) == set(itertools.pairwise(order.order))
+    assert orders_with(shared_precedences([order])) == [order]
+    assert shared_precedences(WORKFLOWS) == []
+    enterprise_first = [w for w in WORKFLOWS if w.ranks[HostType.ENTERPRISE] < w.ranks[HostType.USER]]
+    assert shared_precedences(enterprise_first) == [(HostType.ENTERPRISE, HostType.USER)]
 
 
 @pytest.mark.parametrize("index", [-1, 120])

@@ -14,6 +14,7 @@ false alarms.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -65,6 +66,9 @@ FIXED_TYPE: NDArray[np.int8] = _fixed_types()
 
 IS_FIX: list[bool] = (FIXED_TYPE >= 0).tolist()
 """Whether each action fixes something; a list, of which a step played in Python reads one element."""
+
+_FIX_OF_TYPE = np.array([FIXED_TYPE.tolist().index(t) for t in range(NUM_HOST_TYPES)], np.int16)
+"""An action that fixes each type, (5,) int16."""
 
 _TYPE_BIT = np.array([1 << t for t in HOST_TYPES], np.int64)
 _TYPE_BIT[PERMANENT_FOOTHOLD] = FOOTHOLD_BIT
@@ -231,7 +235,83 @@ def compliance_of(episodes: Sequence[NDArray[np.int8]], definition: str) -> floa
             was none to judge. Under "any-session" it is the mean of the episodes' rates, 0.5 without a fix.
     """
     counts = [FixCounts.of(judged) for judged in episodes]
+    compliant = np.array([count.compliant for count in counts], np.int64)
+    violating = np.array([count.violating for count in counts], np.int64)
+    return _compliance(compliant, compliant + violating, definition)
+
+
+def _compliance(compliant: NDArray[np.int64], judged: NDArray[np.int64], definition: str) -> float | None:
+    """Compliance from how many fixes of each episode (E,) complied, of how many that were judged."""
     if definition == "any-session":
-        rates = [0.5 if c.compliance is None else c.compliance for c in counts]
-        return float(np.mean(rates)) if rates else None
-    return FixCounts(sum(c.compliant for c in counts), sum(c.violating for c in counts)).compliance
+        rates = np.where(judged > 0, compliant / np.maximum(judged, 1), 0.5)
+        return float(rates.mean()) if len(rates) else None
+    return float(compliant.sum() / judged.sum()) if judged.any() else None
+
+
+@dataclass(frozen=True)
+class Compliance:
+    """How well some episodes keep to an order; `None` without a fix to judge.
+
+    Attributes:
+        true: judged by the true state.
+        observed: judged by what blue's observation showed before the action.
+    """
+
+    true: float | None
+    observed: float | None
+
+
+def compliance_with_each(
+    episodes: Episodes, workflows: Sequence[Workflow], definition: str
+) -> list[Compliance]:
+    """`compliance_of` the same episodes judged by each of some orders, whichever they were played with.
+
+    Many orders cost little more than one: all that they look at is how often each type was fixed while each
+    set of types was compromised.
+
+    Args:
+        episodes: of CAGE Challenge 2.
+        workflows: to judge by.
+        definition: of compliance, see `judge_fixes` and `compliance_of`.
+    """
+    shown = shown_types_of_all(episodes.observations[episodes.is_acted_upon])
+    true, observed = (_count_fixes(episodes, sets) for sets in (episodes.compromised, shown))
+    if definition != "any-session":  # which alone looks at one episode after the other
+        true, observed = (fixes.sum(axis=0, keepdims=True) for fixes in (true, observed))
+    return [
+        Compliance(
+            _compliance(*_count_compliant(true, workflow, definition), definition),
+            _compliance(*_count_compliant(observed, workflow, definition), definition),
+        )
+        for workflow in workflows
+    ]
+
+
+def _count_fixes(episodes: Episodes, compromised: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """How often each episode fixes each type while each set of types is compromised, (E, 5, 64) int64.
+
+    Args:
+        episodes: length E.
+        compromised: the set before each step, by `compromised_types`, (N,) uint8.
+    """
+    shape = (len(episodes), NUM_HOST_TYPES, 64)
+    fixed = FIXED_TYPE[episodes.actions]
+    episode = np.repeat(np.arange(len(episodes)), episodes.lengths)
+    cells = np.ravel_multi_index([index[fixed >= 0] for index in (episode, fixed, compromised)], shape)
+    return np.bincount(cells, minlength=math.prod(shape)).reshape(shape)
+
+
+def _count_compliant(
+    fixes: NDArray[np.int64], workflow: Workflow, definition: str
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """How many fixes of each episode comply with an order, and how many are judged, (E,) each.
+
+    Args:
+        fixes: of `_count_fixes`.
+        workflow: the order.
+        definition: see `judge_fixes`.
+    """
+    fixed, compromised = (cells.ravel().astype(np.uint8) for cells in np.indices(fixes.shape[1:]))
+    rule = judge_fixes(_FIX_OF_TYPE[fixed], compromised, workflow, definition).reshape(fixes.shape[1:])
+    compliant = fixes[:, rule == Fix.COMPLIANT].sum(axis=1)
+    return compliant, compliant + fixes[:, rule == Fix.VIOLATING].sum(axis=1)

@@ -12,9 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from workflow_rl.evaluation import Score
-from workflow_rl.run_log import (
-    TrainingRow,
-)
+from workflow_rl.run_log import TrainingRow
 from workflow_rl.settings import TrainSettings
 from workflow_rl.workflow import ALL_ORDERS, Workflow
 
@@ -23,7 +21,7 @@ if TYPE_CHECKING:  # which imports torch; `watch` displays runs without it
 
 _PLAIN_INTERVAL_SECONDS = 5.0
 
-_LEAST_WIDTH = 132
+_LEAST_WIDTH = 144
 
 
 def print_wide(console: Console, table: Table) -> None:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from workflow_rl.alignment import Fix, compliance_of, judge_episodes
+from workflow_rl.alignment import Fix, compliance_of, compliance_with_each, judge_episodes
 from workflow_rl.collectors import Collector
 from workflow_rl.episode import EnvironmentSpec, Episodes, Snapshot, Ticket
+from workflow_rl.equivalent_orders import OrderClasses
 from workflow_rl.errors import SettingError
 from workflow_rl.seeding import Stream
 from workflow_rl.settings import RunSettings
@@ -46,6 +47,21 @@ class Score:
     compliance_standard_error: float | None
     observed_compliance: float | None
     observed_compliance_standard_error: float | None
+
+
+@dataclass(frozen=True)
+class KeptOrder:
+    """An order that a policy keeps to as well as is demanded, whichever it was told.
+
+    Attributes:
+        workflow: the order, the one of the lowest index of those that no rule tells apart.
+        compliance: with it, by the true state.
+        observed_compliance: by what blue's observation showed; `None` without a fix to judge.
+    """
+
+    workflow: Workflow
+    compliance: float
+    observed_compliance: float | None
 
 
 @dataclass(frozen=True)
@@ -124,6 +140,29 @@ def score(episodes: Episodes, workflow: Workflow, definition: str, *, horizon: i
         compliance_standard_error=_compliance_standard_error(judged.true, definition),
         observed_compliance=compliance_of(judged.observed, definition),
         observed_compliance_standard_error=_compliance_standard_error(judged.observed, definition),
+    )
+
+
+def kept_orders(
+    episodes: Episodes, classes: OrderClasses, definition: str, *, threshold: float
+) -> tuple[KeptOrder, ...]:
+    """The orders that a policy keeps to in played episodes: one rule is often kept by keeping to another.
+
+    Args:
+        episodes: of one policy, told any order.
+        classes: which orders no rule tells apart; one of each is judged by.
+        definition: of compliance, see `alignment.judge_fixes`.
+        threshold: the least compliance that is demanded.
+
+    Returns:
+        By index.
+    """
+    workflows = [Workflow.from_index(int(index)) for index in classes.representatives()]
+    judged = compliance_with_each(episodes, workflows, definition)
+    return tuple(
+        KeptOrder(workflow, compliance.true, compliance.observed)
+        for workflow, compliance in zip(workflows, judged, strict=True)
+        if compliance.true is not None and compliance.true >= threshold
     )
 
 

@@ -21,7 +21,14 @@ from workflow_rl.collectors import Collector
 from workflow_rl.environments import cage2_environment, describe
 from workflow_rl.equivalent_orders import OrderClasses
 from workflow_rl.errors import CollectorError, EpisodeError, PolicyFileError
-from workflow_rl.evaluation import Score, evaluate_policy, evaluation_tickets, score
+from workflow_rl.evaluation import (
+    KeptOrder,
+    Score,
+    evaluate_policy,
+    evaluation_tickets,
+    kept_orders,
+    score,
+)
 from workflow_rl.interruption import Interruption
 from workflow_rl.learner_files import LearnerFiles
 from workflow_rl.order_search import OrderSearch
@@ -32,11 +39,7 @@ from workflow_rl.ppo import PPO
 from workflow_rl.ranking import RankedOrder, best_trained, rank_orders
 from workflow_rl.rollout import shape_for
 from workflow_rl.run_directory import SUMMARY, RunDirectory
-from workflow_rl.run_log import (
-    SEARCH_LOG,
-    TRAINING_LOG,
-    RankingRow,
-)
+from workflow_rl.run_log import SEARCH_LOG, TRAINING_LOG, RankingRow
 from workflow_rl.run_record import RunRecord
 from workflow_rl.seeding import Stream, generator, policy_seed
 from workflow_rl.settings import TrainSettings
@@ -64,6 +67,14 @@ class TrainedPolicy:
     workflow: str
     file: str
     sha256: str
+
+
+@dataclass(frozen=True)
+class _Evaluation:
+    """What a policy came to, and the orders that it keeps to."""
+
+    score: Score
+    kept_orders: tuple[KeptOrder, ...]
 
 
 @dataclass
@@ -327,12 +338,13 @@ class MainJob:
         )
         self._display.show_update(report)
 
-    def _evaluate(self, workflow: Workflow, *policies: ActorCritic) -> list[Score]:
-        """Score policies, each on the same fresh episodes."""
+    def _evaluate(self, workflow: Workflow, *policies: ActorCritic) -> list[_Evaluation]:
+        """Score policies that are told an order, each on the same fresh episodes."""
         counters, settings = self._progress.counters, self._settings
+        definition, threshold = settings.alignment.compliance, settings.search.compliance_threshold
         first = counters.evaluation_episode
         counters.evaluation_episode += settings.search.evaluation_episodes
-        scores = []
+        evaluations = []
         for policy in policies:
             snapshot = policy.snapshot(counters.version)
             tickets = evaluation_tickets(
@@ -348,8 +360,13 @@ class MainJob:
             counters.batch += 1
             with self._record.evaluating():
                 episodes = evaluate_policy(self._collector, snapshot, tickets)
-            scores.append(score(episodes, workflow, settings.alignment.compliance))
-        return scores
+            evaluations.append(
+                _Evaluation(
+                    score(episodes, workflow, definition),
+                    kept_orders(episodes, self._classes, definition, threshold=threshold),
+                )
+            )
+        return evaluations
 
     def _finish_order(self, trial: Trial, training: OrderTraining, num_episodes: int) -> None:
         """Evaluate an order and store what it came to; a run cut off before the checkpoint does it again."""
@@ -359,7 +376,7 @@ class MainJob:
             self._keep_new(trial, training, evaluation)
         else:
             evaluation, earlier = self._evaluate(trial.workflow, policy, self._policy_of(trial.continues))
-            if self._is_better(earlier, evaluation):
+            if self._is_better(earlier.score, evaluation.score):
                 evaluation = earlier
                 self._keep_earlier(trial.continues)
             else:
@@ -376,11 +393,13 @@ class MainJob:
         threshold = self._settings.search.compliance_threshold
         return evaluation.compliance is not None and evaluation.compliance >= threshold
 
-    def _keep_new(self, trial: Trial, training: OrderTraining, evaluation: Score) -> None:
+    def _keep_new(self, trial: Trial, training: OrderTraining, evaluation: _Evaluation) -> None:
         """Store the policy that a trial ended with, and its learner."""
         progress, policy = self._progress, training.learner.policy
         number = len(progress.policies)
-        progress.policies.append(self._store_policy(policy, trial.workflow, f"{number:03d}", evaluation))
+        progress.policies.append(
+            self._store_policy(policy, trial.workflow, f"{number:03d}", evaluation.score)
+        )
         progress.learners.append(self._learners.store(number, training.learnt()))
 
     def _keep_earlier(self, trial: int) -> None:
@@ -406,22 +425,23 @@ class MainJob:
             trial = Trial(workflow, num_episodes, rung=self._settings.search.halvings)
             self._record_result(trial, evaluation, num_episodes)
 
-    def _record_result(self, trial: Trial, evaluation: Score, num_episodes: int) -> None:
+    def _record_result(self, trial: Trial, evaluation: _Evaluation, num_episodes: int) -> None:
         """Tell the search, the log and the display what an order came to."""
-        search, workflow = self._progress.search, trial.workflow
+        search, workflow, came_to = self._progress.search, trial.workflow, evaluation.score
         number = len(search.results)
-        met_threshold = self._met_threshold(evaluation)
+        met_threshold = self._met_threshold(came_to)
         search.observe(
             OrderResult(
                 workflow=workflow,
-                reward=evaluation.reward,
-                standard_error=evaluation.reward_standard_error,
-                compliance=evaluation.compliance,
-                observed_compliance=evaluation.observed_compliance,
+                reward=came_to.reward,
+                standard_error=came_to.reward_standard_error,
+                compliance=came_to.compliance,
+                observed_compliance=came_to.observed_compliance,
                 episodes=num_episodes,
                 met_threshold=met_threshold,
                 continues=trial.continues,
                 rung=trial.rung,
+                kept_orders=evaluation.kept_orders,
             )
         )
         self._record.append_row(
@@ -432,18 +452,18 @@ class MainJob:
                 "ucb": trial.upper_confidence_bound,
                 "mean": trial.mean,
                 "std": trial.standard_deviation,
-                "evaluated_reward": evaluation.reward,
-                "evaluated_reward_standard_error": evaluation.reward_standard_error,
-                "compliance": evaluation.compliance,
+                "evaluated_reward": came_to.reward,
+                "evaluated_reward_standard_error": came_to.reward_standard_error,
+                "compliance": came_to.compliance,
                 "episodes": num_episodes,
                 "met_threshold": met_threshold,
-                "observed_compliance": evaluation.observed_compliance,
+                "observed_compliance": came_to.observed_compliance,
                 "continues": trial.continues,
                 "begins_with": trial.begins_with,
                 "policy": self._file_of(number),
             },
         )
-        self._display.show_order(number, workflow, evaluation)
+        self._display.show_order(number, workflow, came_to)
 
     def _store_policy(
         self, policy: ActorCritic, workflow: Workflow | None, name: str, evaluation: Score | None = None
@@ -465,9 +485,6 @@ class MainJob:
         """The policy file that earned the result of a trial."""
         return self._progress.policies[0 if self._settings.search.universal else trial].file
 
-    def _file_of_result(self, result: OrderResult) -> str:
-        return self._file_of(self._progress.search.results.index(result))
-
     def _ranking(self) -> list[RankedOrder]:
         """All orders, best first; none before the first result."""
         search = self._progress.search
@@ -477,25 +494,27 @@ class MainJob:
         return rank_orders(search.results, search.belief(), self._classes, draws)
 
     def _row(self, order: RankedOrder) -> RankingRow:
-        result = order.result
+        training = order.training
         return RankingRow(
             rank=order.rank,
             workflow=str(order.workflow),
-            status="predicted" if result is None else "kept" if result.met_threshold else "missed",
+            status=order.status,
             reward=order.reward,
             lower=order.lower,
             upper=order.upper,
             chance_to_be_best=order.chance_to_be_best,
-            compliance=None if result is None else result.compliance,
-            observed_compliance=None if result is None else result.observed_compliance,
+            compliance=order.compliance,
+            observed_compliance=order.observed_compliance,
             episodes=order.episodes,
-            policy=None if result is None else self._file_of_result(result),
+            policy_of=None if training is None else str(training.result.workflow),
+            policy=None if training is None else self._file_of(training.trial),
             equivalent_orders=";".join(map(str, order.equivalent)),
         )
 
     def _summary(self, best_order: RankedOrder | None) -> dict[str, Any]:
         progress = self._progress
-        best = None if best_order is None else best_order.result
+        training = None if best_order is None else best_order.training
+        best = None if training is None else training.result
         digests = "".join(policy.sha256 for policy in progress.policies)
         return {
             "episodes": progress.num_learnt,
@@ -509,7 +528,7 @@ class MainJob:
             "best_compliance": None if best is None else best.compliance,
             "best_observed_compliance": None if best is None else best.observed_compliance,
             "best_met_threshold": None if best is None else best.met_threshold,
-            "best_policy": None if best is None else self._file_of_result(best),
+            "best_policy": None if training is None else self._file_of(training.trial),
             "policies": [asdict(policy) for policy in progress.policies],
             "weights_sha256": hashlib.sha256(digests.encode()).hexdigest(),
         }

@@ -112,19 +112,21 @@ class RankingRow:
     """An order, or several that no rule tells apart, and what is known of it: a row of ranking.csv.
 
     Attributes:
-        rank: from 1.
+        rank: from 1; orders that one policy serves share it.
         workflow: the order, host types separated by commas.
-        status: "kept" or "missed" the threshold of compliance after its last training; "predicted" from
-            other orders if it was not trained.
-        reward: expected, in the simulator's own reward.
+        status: "kept" by its own policy; "served" by another order's, which keeps to it too and is believed
+            to earn more; without a policy that keeps to it as well as the threshold demands "missed" if it
+            was trained, "predicted" from other orders if it was not.
+        reward: expected of that policy, in the simulator's own reward.
         lower: end of the 95 % interval of that.
         upper: its other end.
-        chance_to_be_best: that no other order earns more, as far as each is trained; those that are missed
-            have none.
-        compliance: of the policy that was evaluated last, 0..1; `None` (an empty cell) without one.
+        chance_to_be_best: that no other order earns more, as far as policies are trained; orders that one
+            policy serves each have the whole chance, those that are missed none.
+        compliance: of that policy with this order, 0..1; `None` (an empty cell) without one.
         observed_compliance: as `compliance`, judged by what blue's observation showed.
-        episodes: training episodes spent on it.
-        policy: file of that policy; `None` without one.
+        episodes: training episodes spent on the order itself.
+        policy_of: the order that the policy was trained for, and is told; `None` without a policy.
+        policy: file of that policy.
         equivalent_orders: the others, separated by semicolons.
     """
 
@@ -138,6 +140,7 @@ class RankingRow:
     compliance: float | None
     observed_compliance: float | None
     episodes: int
+    policy_of: str | None
     policy: str | None
     equivalent_orders: str
 

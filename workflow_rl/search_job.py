@@ -1,10 +1,12 @@
 """The whole answer: which workflow defends best, how sure that is, and what keeping to one costs.
 
-For each attacker a search, a training that no order binds, and the first orders of the search once more in
-fresh episodes on the reference simulator. Every training is a run of `train` in a directory of its own:
+For each attacker a search, a training that no order binds, and the first orders of the search that differ in
+their policies once more, in fresh episodes on the reference simulator. Every training is a run of `train` in
+a directory of its own:
 
     B_lineAgent/  RedMeanderAgent/  ...     the searches
     B_lineAgent-unbound/  ...               the same attackers, and no order
+    confirmations.json                      what the reference simulator said so far
     answer.json                             what came of it
 
 A search that was stopped goes on where it was; what is complete is left as it is.
@@ -24,22 +26,28 @@ from workflow_rl import train_job
 from workflow_rl.collectors import make_collector
 from workflow_rl.cores import usable_cores
 from workflow_rl.environments import cage2_environment
-from workflow_rl.episode import EnvironmentSpec
+from workflow_rl.episode import EnvironmentSpec, Episodes, Snapshot, Ticket
+from workflow_rl.equivalent_orders import OrderClasses
 from workflow_rl.errors import SettingError
-from workflow_rl.evaluation import FIRST_FRESH_EPISODE, Score, evaluate_policy, evaluation_tickets, score
-from workflow_rl.findings import print_ranking
+from workflow_rl.evaluation import (
+    FIRST_FRESH_EPISODE,
+    Score,
+    evaluate_policy,
+    evaluation_tickets,
+    kept_orders,
+    score,
+)
+from workflow_rl.findings import by_policy, print_ranking
 from workflow_rl.policy import load_policy
 from workflow_rl.rollout import check_environment
 from workflow_rl.run_directory import CONFIG, SUMMARY, RunDirectory
-from workflow_rl.run_log import (
-    RankingRow,
-    read_ranking,
-)
+from workflow_rl.run_log import RankingRow, read_ranking
 from workflow_rl.run_opening import OpenRun, new_run, resumed_run
 from workflow_rl.settings import FullSearchSettings, TrainSettings
 from workflow_rl.workflow import Workflow
 
 ANSWER = "answer.json"
+CONFIRMATIONS = "confirmations.json"
 
 
 @dataclass(frozen=True)
@@ -48,13 +56,16 @@ class Confirmation:
 
     Attributes:
         workflow: the order.
-        policy: file of its policy, relative to the search's directory.
+        policy: file of the policy that serves it, relative to the search's directory.
         score: of fresh episodes.
+        kept_orders: all orders that the policy keeps to in them as well as is demanded; of those that no rule
+            tells apart one.
     """
 
     workflow: str
     policy: str
     score: Score
+    kept_orders: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -65,7 +76,7 @@ class AttackerAnswer:
         red_agent: the attacker.
         ranking: all orders, best first.
         unbound: reward and standard error of the policy that no order binds; `None` if there is none.
-        confirmations: on the reference simulator, in the order of the ranking.
+        confirmations: of the first orders that differ in their policies, in the order of the ranking.
     """
 
     red_agent: str
@@ -108,7 +119,7 @@ def carry_out(run: OpenRun[FullSearchSettings], launched: float, console: Consol
         if not summary["is_complete"]:
             return summary
         launched = time.monotonic()
-    answers = [_answer_for(settings, directory.path, red_agent) for red_agent in _attackers(settings)]
+    answers = [_answer_for(settings, directory, red_agent) for red_agent in _attackers(settings)]
     directory.write_json(ANSWER, {"attackers": [asdict(answer) for answer in answers]})
     summary = {"is_complete": True}
     directory.write_json(SUMMARY, summary)
@@ -183,47 +194,81 @@ def _finish(part: TrainSettings, launched: float, console: Console) -> Mapping[s
         return train_job.carry_out(run, launched, console)
 
 
-def _answer_for(settings: FullSearchSettings, root: Path, red_agent: str) -> AttackerAnswer:
-    part = root / red_agent
-    ranking = read_ranking(part)
+def _answer_for(settings: FullSearchSettings, directory: RunDirectory, red_agent: str) -> AttackerAnswer:
+    root = directory.path
+    ranking = read_ranking(root / red_agent)
     unbound: dict[str, Any] | None = RunDirectory(root / f"{red_agent}-unbound").read_json(SUMMARY)
-    confirmed = [row for row in ranking if row.policy is not None][: settings.answer.confirmed_orders]
+    played = [rows[0] for rows in by_policy(ranking) if rows[0].policy is not None]
     return AttackerAnswer(
         red_agent=red_agent,
         ranking=ranking,
         unbound=None if unbound is None else (unbound["best_reward"], unbound["best_reward_standard_error"]),
-        confirmations=_confirm(settings, red_agent, part, confirmed) if confirmed else (),
+        confirmations=_confirm(settings, directory, red_agent, played[: settings.answer.confirmed_orders]),
     )
 
 
 def _confirm(
-    settings: FullSearchSettings, red_agent: str, part: Path, rows: Sequence[RankingRow]
+    settings: FullSearchSettings, directory: RunDirectory, red_agent: str, rows: Sequence[RankingRow]
 ) -> list[Confirmation]:
-    """Play orders once more, in fresh episodes on the reference simulator."""
-    environment = _reference(settings, red_agent)
-    # It computes all the time, and only processes can play it.
-    workers = min(settings.collector.n_workers, usable_cores())
-    players = replace(settings.collector, executor="auto", n_workers=workers)
-    confirmations = []
-    with make_collector(players, environment) as collector:
-        for number, row in enumerate(rows):
-            policy, metadata = load_policy(part / cast(str, row.policy))
-            workflow, snapshot = Workflow.parse(row.workflow), policy.snapshot(number)
-            tickets = evaluation_tickets(
-                environment,
-                snapshot,
-                run_seed=settings.run.seed,
-                episodes=range(
-                    FIRST_FRESH_EPISODE, FIRST_FRESH_EPISODE + settings.answer.confirmation_episodes
-                ),
-                batch=number,
-                workflow=workflow,
-                mask=metadata["mask"],
-            )
-            episodes = evaluate_policy(collector, snapshot, tickets)
-            result = score(episodes, workflow, settings.alignment.compliance)
-            confirmations.append(Confirmation(row.workflow, f"{red_agent}/{row.policy}", result))
-    return confirmations
+    """Play orders once more, on the reference simulator; what an earlier sitting has played stays."""
+    found = {confirmation.policy: confirmation for confirmation in _confirmations(directory)}
+    files = [f"{red_agent}/{row.policy}" for row in rows]
+    missing = [(file, row) for file, row in zip(files, rows, strict=True) if file not in found]
+    if missing:
+        # It computes all the time, and only processes can play it.
+        workers = min(settings.collector.n_workers, usable_cores())
+        players = replace(settings.collector, executor="auto", n_workers=workers)
+        environment = _reference(settings, red_agent)
+        with make_collector(players, environment) as collector:
+            for number, (file, row) in enumerate(missing):
+                policy, metadata = load_policy(directory.path / file)
+                snapshot = policy.snapshot(number)
+                tickets = _tickets(settings, environment, snapshot, row, mask=metadata["mask"])
+                episodes = evaluate_policy(collector, snapshot, tickets)
+                found[file] = _confirmation(settings, red_agent, file, row, episodes)
+                directory.write_json(CONFIRMATIONS, [asdict(one) for one in found.values()])
+    return [found[file] for file in files]
+
+
+def _confirmations(directory: RunDirectory) -> list[Confirmation]:
+    """Those of earlier sittings."""
+    stored = directory.read_json(CONFIRMATIONS) or []
+    return [Confirmation(**{**one, "score": Score(**one["score"])}) for one in stored]
+
+
+def _tickets(
+    settings: FullSearchSettings,
+    environment: EnvironmentSpec,
+    snapshot: Snapshot,
+    row: RankingRow,
+    *,
+    mask: str | None,
+) -> list[Ticket]:
+    """Fresh episodes of a policy, which is told the order that it was trained for."""
+    first = FIRST_FRESH_EPISODE
+    return evaluation_tickets(
+        environment,
+        snapshot,
+        run_seed=settings.run.seed,
+        episodes=range(first, first + settings.answer.confirmation_episodes),
+        batch=snapshot.version,
+        workflow=Workflow.parse(cast(str, row.policy_of)),
+        mask=mask,
+    )
+
+
+def _confirmation(
+    settings: FullSearchSettings, red_agent: str, file: str, row: RankingRow, episodes: Episodes
+) -> Confirmation:
+    definition = settings.alignment.compliance
+    classes = OrderClasses.in_training(red_agent, settings.alignment)
+    kept = kept_orders(episodes, classes, definition, threshold=settings.search.compliance_threshold)
+    return Confirmation(
+        workflow=row.workflow,
+        policy=file,
+        score=score(episodes, Workflow.parse(row.workflow), definition),
+        kept_orders=[str(order.workflow) for order in kept],
+    )
 
 
 def _reference(settings: FullSearchSettings, red_agent: str) -> EnvironmentSpec:
@@ -238,7 +283,8 @@ def _reference(settings: FullSearchSettings, red_agent: str) -> EnvironmentSpec:
 def _print(console: Console, answer: AttackerAnswer) -> None:
     print_ranking(console, answer.ranking, title=f"orders against {answer.red_agent}, best first")
     lines = [
-        f"{confirmation.workflow}, on the reference simulator: {_earned(confirmation.score)}"
+        f"{confirmation.workflow}, on the reference simulator: {_earned(confirmation.score)}; "
+        f"its policy keeps to {len(confirmation.kept_orders)} of {len(answer.ranking)} orders that differ"
         for confirmation in answer.confirmations
     ]
     if answer.unbound is not None:

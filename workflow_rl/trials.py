@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+from workflow_rl.evaluation import KeptOrder
 from workflow_rl.gaussian_process import Observation
 from workflow_rl.workflow import Workflow
 
@@ -73,6 +74,8 @@ class OrderResult(Observation):
         met_threshold: whether the policy keeps to the order as well as the run demands.
         continues: as in `Trial`.
         rung: as in `Trial`.
+        kept_orders: all orders that the policy keeps to as well as the run demands, in the episodes that the
+            reward is of, told this one.
     """
 
     compliance: float | None
@@ -81,6 +84,7 @@ class OrderResult(Observation):
     met_threshold: bool
     continues: int | None = None
     rung: int = 0
+    kept_orders: tuple[KeptOrder, ...] = ()
 
     def to_state(self) -> dict[str, Any]:
         """Everything about it as JSON values; the conversions accept numpy's scalars, which JSON does not."""
@@ -94,6 +98,7 @@ class OrderResult(Observation):
             "met_threshold": bool(self.met_threshold),
             "continues": self.continues,
             "rung": self.rung,
+            "kept_orders": [{**vars(kept), "workflow": str(kept.workflow)} for kept in self.kept_orders],
         }
 
     @classmethod
@@ -103,7 +108,11 @@ class OrderResult(Observation):
         Raises:
             KeyError, TypeError, ValueError: the state is not one that `to_state` returned.
         """
-        return cls(**{**state, "workflow": Workflow.parse(state["workflow"])})
+        kept_orders = tuple(
+            KeptOrder(**{**kept, "workflow": Workflow.parse(kept["workflow"])})
+            for kept in state["kept_orders"]
+        )
+        return cls(**{**state, "workflow": Workflow.parse(state["workflow"]), "kept_orders": kept_orders})
 
 
 @dataclass(frozen=True)

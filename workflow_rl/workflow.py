@@ -116,3 +116,30 @@ class Workflow:
 def all_workflows() -> Sequence[Workflow]:
     """All 120 workflows, by index."""
     return [Workflow(order) for order in _ORDERS]
+
+
+def shared_precedences(workflows: Sequence[Workflow]) -> list[tuple[HostType, HostType]]:
+    """What some orders have in common: which type goes before which in all of them.
+
+    Returns:
+        Pairs, the type first that goes first; without those that follow from two others.
+    """
+    shared = {
+        (first, second)
+        for first, second in itertools.permutations(HostType, 2)
+        if all(workflow.ranks[first] < workflow.ranks[second] for workflow in workflows)
+    }
+    return sorted(
+        (first, second)
+        for first, second in shared
+        if not any((first, between) in shared and (between, second) in shared for between in HostType)
+    )
+
+
+def orders_with(precedences: Sequence[tuple[HostType, HostType]]) -> list[Workflow]:
+    """All orders in which the first type of each of some pairs goes before the second, by index."""
+    return [
+        workflow
+        for workflow in all_workflows()
+        if all(workflow.ranks[first] < workflow.ranks[second] for first, second in precedences)
+    ]

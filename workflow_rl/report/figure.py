@@ -40,7 +40,7 @@ _WIDTH = 720
 _PADDING = {"left": 5, "right": 20, "top": 5, "bottom": 5}
 """Room for half of the last label of an axis."""
 
-_STATUS_SHAPES = {"kept": "circle", "missed": "cross", "predicted": "diamond"}
+_STATUS_SHAPES = {"kept": "circle", "served": "square", "missed": "cross", "predicted": "diamond"}
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def run_colour(runs: Sequence[Run]) -> altair.Color:
 
 
 def status_shape(*statuses: str, has_legend: bool = True) -> altair.Shape:
-    """A shape for what became of an order: "kept", "missed" or "predicted"."""
+    """A shape for what became of an order, some of `run_log.RankingRow.status`."""
     return altair.Shape(
         "status:N",
         title=None,

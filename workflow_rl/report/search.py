@@ -27,16 +27,14 @@ from workflow_rl.report.figure import (
     status_shape,
 )
 from workflow_rl.report.runs import Run
-from workflow_rl.run_log import (
-    RankingRow,
-)
+from workflow_rl.run_log import RankingRow
 from workflow_rl.workflow import NUM_HOST_TYPES, HostType, Workflow
 
 _CELL_HEIGHT = 44
 _THREE_DIGITS = -99.95
 """Rewards from here down have no room for a decimal in a cell on a phone."""
 
-_STATUSES = ("kept", "missed", "predicted")
+_STATUS_COLOURS = {"kept": GREEN, "served": BLUE, "missed": VERMILLION, "predicted": GREY}
 
 
 def search_figures(run: Run) -> Iterator[Figure]:
@@ -64,8 +62,8 @@ def search_figures(run: Run) -> Iterator[Figure]:
         yield Figure(
             f"ranking-{stem}",
             f"All 120 orders, best first: {run.label}",
-            "Mean of the Gaussian process with its 95 % interval. Orders that no rule tells apart share a "
-            "row.",
+            "Mean of the Gaussian process with its 95 % interval. An order is served if another's policy keeps "
+            "to it too; it has that policy's reward. Orders that no rule tells apart share a row.",
             _ranking(run.ranking),
             least_width=NAMED_ROWS_WIDTH,
         )
@@ -128,7 +126,7 @@ def _ranking(rows: Sequence[RankingRow]) -> Chart:
         color=altair.Color(
             "status:N",
             title=None,
-            scale=altair.Scale(domain=[*_STATUSES], range=[GREEN, VERMILLION, GREY]),
+            scale=altair.Scale(domain=[*_STATUS_COLOURS], range=[*_STATUS_COLOURS.values()]),
         ),
     )
     interval = base.mark_rule(strokeWidth=2).encode(
@@ -136,7 +134,7 @@ def _ranking(rows: Sequence[RankingRow]) -> Chart:
     )
     mean = base.mark_point(filled=True, size=60, opacity=1).encode(
         x="reward:Q",
-        shape=status_shape(*_STATUSES),
+        shape=status_shape(*_STATUS_COLOURS),
         tooltip=[
             "rank:Q",
             "order:N",
@@ -146,6 +144,7 @@ def _ranking(rows: Sequence[RankingRow]) -> Chart:
             altair.Tooltip("chance_to_be_best:Q", format=".1%", title="chance to be best"),
             altair.Tooltip("compliance:Q", format=".1%"),
             altair.Tooltip("episodes:Q", format=","),
+            altair.Tooltip("policy_of:N", title="policy of"),
         ],
     )
     return finished(altair.LayerChart(layer=[interval, mean]), ROW_HEIGHT * len(rows))
