@@ -62,8 +62,8 @@ def search_figures(run: Run) -> Iterator[Figure]:
         yield Figure(
             f"ranking-{stem}",
             f"All 120 orders, best first: {run.label}",
-            "Mean of the Gaussian process with its 95 % interval. An order is served if another's policy keeps "
-            "to it too; it has that policy's reward. Orders that no rule tells apart share a row.",
+            "Mean of the Gaussian process with its 95 % interval. An order is served if another's policy "
+            "keeps to it too; it has that policy's reward. Orders that no rule tells apart share a row.",
             _ranking(run.ranking),
             least_width=NAMED_ROWS_WIDTH,
         )
