@@ -3,7 +3,8 @@
     python benchmarks/defender_ablation.py --rules 2.1 --runs ablation.json
 
 Trains every variant from several seeds and plays the challenge's protocol with what each delivers. A variant
-differs from the recipe in one part, and all train on the same number of episodes, fewer than the recipe's.
+differs from the recipe in one part, and all train on the same number of episodes, fewer than the recipe's,
+from one beginning.
 The report has, for each variant, the mean total over seeds with its standard error, and the total of each
 seed. What else the machine does has no influence on what is learnt.
 """
@@ -55,7 +56,7 @@ def measure(
     rules: str, seeds: int, episodes: int, chosen: Sequence[str], runs: Runs, *, quick: bool
 ) -> dict[str, Any]:
     """Train every variant; figures for the report."""
-    common = {"rules": rules, "total_episodes": episodes}
+    common = {"rules": rules, "total_episodes": episodes, "beginnings": 1}
     cell_episodes = 2 if quick else PROTOCOL_EPISODES
     variants = {}
     for name in chosen:

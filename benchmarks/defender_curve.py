@@ -2,13 +2,15 @@
 
     python benchmarks/defender_curve.py runs/defender-2.1 runs/defender-leaderboard --figure curve.svg
 
-Needs the `figures` extra. Seconds are those of the machine that the runs were on, and of what else it did
-then; episodes are the same everywhere.
+Each beginning of a run is a line; the one that goes on is in two parts, before and after the others.
+Seconds are those of the machine and of what else it did then; episodes are the same everywhere.
+Needs the `figures` extra.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 
 import click
@@ -16,26 +18,26 @@ import click
 from workflow_rl.bench import report
 from workflow_rl.protocol import PUBLISHED
 from workflow_rl.run_directory import CONFIG, RunDirectory
-from workflow_rl.run_log import (
-    read_validation_log,
-)
+from workflow_rl.run_log import read_validation_log
 
 _LOWEST_TOTAL = -100
 
 
 def draw(runs: Sequence[Path], against: str, file: Path) -> None:
-    """One line for each run, and the best published total by each set of rules."""
+    """The lines of each run, and the best published total by each set of rules."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     mpl.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "defender", "font.size": 9}
     figure = Figure(figsize=(7, 3.6), layout="constrained")
     axes = figure.subplots()
-    for run in runs:
-        rows = read_validation_log(run)
+    for number, run in enumerate(runs):
         config = RunDirectory(run).read_json(CONFIG)
         label = f"rules {config['rules']}, seed {config['seed']}"
-        axes.plot([getattr(row, against) for row in rows], [row.total for row in rows], label=label)
+        for _, rows in groupby(read_validation_log(run), key=lambda row: row.beginning):
+            amounts, totals = zip(*((getattr(row, against), row.total) for row in rows), strict=True)
+            axes.plot(amounts, totals, color=f"C{number}", label=label)
+            label = None
     for rules, style in (("leaderboard", "--"), ("2.1", ":")):
         best = max(known.total for known in PUBLISHED if known.rules == rules)
         axes.axhline(best, color="grey", linestyle=style, linewidth=1, label=f"best published, rules {rules}")

@@ -33,10 +33,7 @@ from workflow_rl.episode import Episodes
 from workflow_rl.errors import CollectorError, RunDirectoryError
 from workflow_rl.retry_log import RETRY_LOG, RetryLog
 from workflow_rl.run_directory import RunDirectory
-from workflow_rl.run_log import (
-    LEARNING_LOG,
-    TRAINING_LOG,
-)
+from workflow_rl.run_log import LEARNING_LOG, TRAINING_LOG
 from workflow_rl.settings import EnvironmentTrainSettings, TrainSettings
 
 # Files

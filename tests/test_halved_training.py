@@ -33,10 +33,7 @@ from workflow_rl.learner_files import LEARNERS, LearnerFiles
 from workflow_rl.policy import load_policy
 from workflow_rl.rollout import Player
 from workflow_rl.run_directory import RunDirectory
-from workflow_rl.run_log import (
-    read_search_log,
-    read_training_log,
-)
+from workflow_rl.run_log import read_search_log, read_training_log
 from workflow_rl.seeding import Stream
 from workflow_rl.settings import AlignmentSettings, TrainSettings
 

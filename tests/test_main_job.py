@@ -34,10 +34,7 @@ from workflow_rl.main_job import MainJob
 from workflow_rl.order_training import UpdateReport
 from workflow_rl.policy import load_policy, policy_digest
 from workflow_rl.run_directory import RunDirectory
-from workflow_rl.run_log import (
-    read_search_log,
-    read_training_log,
-)
+from workflow_rl.run_log import read_search_log, read_training_log
 from workflow_rl.seeding import Stream
 from workflow_rl.settings import TrainSettings
 from workflow_rl.workflow import Workflow

@@ -23,13 +23,7 @@ from workflow_rl.report.runs import Run, read_runs
 from workflow_rl.report.sections import sections
 from workflow_rl.report.timeline import read_timeline
 from workflow_rl.run_directory import RunDirectory
-from workflow_rl.run_log import (
-    VALIDATION_LOG,
-    RankingRow,
-    SearchRow,
-    TrainingRow,
-    ValidationRow,
-)
+from workflow_rl.run_log import VALIDATION_LOG, RankingRow, SearchRow, TrainingRow, ValidationRow
 
 TINY = (
     "--episodes-per-update=5",
@@ -302,7 +296,10 @@ def test_what_a_search_of_all_attackers_ended_with(trained: Path) -> None:
 
 
 def test_validations_of_a_defender(trained: Path) -> None:
-    rows = [ValidationRow(20, 100, 60.0, -90.0, 2.0, True), ValidationRow(40, 200, 120.0, -60.0, 1.0, True)]
+    rows = [
+        ValidationRow(20, 100, 0, 60.0, -90.0, 2.0, True),
+        ValidationRow(20, 200, 1, 120.0, -60.0, 1.0, True),
+    ]
     with RunDirectory.resume(trained) as directory:
         for row in rows:
             directory.append_row(VALIDATION_LOG, asdict(row))

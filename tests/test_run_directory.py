@@ -186,9 +186,7 @@ while True:
 def test_rows_survive_a_kill(tmp_path: Path) -> None:
     code = f"""
 from workflow_rl.run_directory import RunDirectory
-from workflow_rl.run_log import (
-    TRAINING_LOG,
-)
+from workflow_rl.run_log import TRAINING_LOG
 run = RunDirectory.create(path)
 row = {asdict(TRAINING_ROW)}
 while True:

@@ -12,9 +12,7 @@ import pytest
 
 import workflow_rl as wrl
 from workflow_rl.errors import MissingExtraError
-from workflow_rl.run_log import (
-    read_learning_log,
-)
+from workflow_rl.run_log import read_learning_log
 from workflow_rl.scalar_loggers import ScalarCopy
 
 PROGRAM = [sys.executable, "-c", "from workflow_rl.cli import main; main()", "train-env"]

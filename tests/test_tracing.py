@@ -26,9 +26,7 @@ from workflow_rl.pipeline import Counters
 from workflow_rl.policy import ActorCritic
 from workflow_rl.ppo import PPO
 from workflow_rl.rollout import make_environment, network_shape
-from workflow_rl.run_log import (
-    read_training_log,
-)
+from workflow_rl.run_log import read_training_log
 from workflow_rl.settings import TrainSettings
 from workflow_rl.tracing import TracedCollector, TraceFile
 from workflow_rl.workflow import Workflow

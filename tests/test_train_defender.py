@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,9 @@ from workflow_rl.environment_training import EnvironmentTraining
 from workflow_rl.episode import Episodes
 from workflow_rl.errors import CollectorError
 from workflow_rl.interruption import Interruption
-from workflow_rl.policy import load_policy
+from workflow_rl.policy import load_policy, policy_digest
 from workflow_rl.run_directory import RunDirectory
-from workflow_rl.run_log import (
-    read_validation_log,
-)
+from workflow_rl.run_log import read_validation_log
 from workflow_rl.seeding import Stream, environment_seed, episode_key
 from workflow_rl.settings import DefenderTrainSettings, SimulatorSettings
 from workflow_rl.stored_policy import read_policy
@@ -37,8 +36,11 @@ SMALL: dict[str, Any] = {
     "minibatch_size": 400,
     "learning_rate": 0.01,
     "hidden_size": 8,
+    "beginnings": 2,
+    "beginning_share": 0.25,
 }
-"""Eight updates, the last of them at work when the episodes are spent, and three validations."""
+"""Two beginnings of two updates; the one that goes on has eight, the last of them at work when the episodes
+are spent, and is validated three times more."""
 
 
 class FailsAt(SequentialCollector):
@@ -55,8 +57,22 @@ class FailsAt(SequentialCollector):
         return super().collect(batch)
 
 
-def run(path: Path, collector: Collector, *, resumes: bool = False) -> dict[str, Any]:
-    settings = DefenderTrainSettings.from_flat(SMALL)
+class InterruptsAt(SequentialCollector):
+    """The sequential collector, until its user presses Ctrl-C."""
+
+    def __init__(self, num_collected: int) -> None:
+        super().__init__()
+        self._left = num_collected
+
+    def collect(self, batch: int) -> Episodes:
+        self._left -= 1
+        if self._left == 0:
+            signal.raise_signal(signal.SIGINT)
+        return super().collect(batch)
+
+
+def run(path: Path, collector: Collector, *, resumes: bool = False, seed: int = 0) -> dict[str, Any]:
+    settings = DefenderTrainSettings.from_flat({**SMALL, "seed": seed})
     open_directory = RunDirectory.resume if resumes else RunDirectory.create
     with open_directory(path) as directory, Interruption() as interruption, collector:
         directory.write_json("config.json", settings.to_flat())
@@ -89,10 +105,14 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[
 def test_a_run_leaves_the_policy_that_did_best(uninterrupted: tuple[Path, dict[str, Any]]) -> None:
     path, summary = uninterrupted
     rows = curve(path)
-    assert [(update, episodes) for update, episodes, *_ in rows] == [(3, 24), (6, 48), (8, 64)]
+    assert [(update, episodes) for update, episodes, *_ in rows] == [
+        *((2, 16), (2, 32)),
+        *((3, 40), (6, 64), (8, 80)),
+    ]
+    assert summary["episodes"] == 80
     best = max(rows, key=lambda row: row[2])
-    assert [row[0] for row in rows if row[4]][-1] == best[0]
-    assert (summary["best_update"], summary["validation_total"]) == (best[0], best[2])
+    assert [row[1] for row in rows if row[4]][-1] == best[1]
+    assert (summary["best_episodes"], summary["validation_total"]) == (best[1], best[2])
     policy, metadata = load_policy(path / summary["policy"])
     assert metadata["validation"]["total"] == best[2]
     assert metadata["recipe"]["rules"] == "2.1"
@@ -109,13 +129,60 @@ def test_times_grow(uninterrupted: tuple[Path, dict[str, Any]]) -> None:
     assert seconds[0] > 0
 
 
-@pytest.mark.parametrize("num_collected", [1, 14, 24], ids=["update", "validation", "later update"])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_best_beginning_goes_on_as_if_it_had_been_alone(seed: int, tmp_path: Path) -> None:
+    summary = run(tmp_path / "run", SequentialCollector(), seed=seed)
+    first, second, *later = read_validation_log(tmp_path / "run")
+    assert (first.beginning, second.beginning) == (0, 1)
+    best = int(second.total > first.total)
+    assert best == seed, "of these seeds each has another best beginning"
+    assert {row.beginning for row in later} == {best}
+    alone = training_of(DefenderTrainSettings.from_flat({**SMALL, "seed": seed}))
+    with SequentialCollector() as collector:
+        training = EnvironmentTraining(alone, collector, beginning=best)
+        list(training.run())
+    assert policy_digest(training.learner.policy) == summary["weights_sha256"]
+
+
+def test_one_beginning_is_nothing_special(tmp_path: Path) -> None:
+    """It is not paused, and so not validated in between."""
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items()]
+    assert call("train-defender", f"--run-dir={tmp_path / 'run'}", *options, "--beginnings=1") == 0
+    assert [row.update for row in read_validation_log(tmp_path / "run")] == [3, 6, 8]
+
+
+@pytest.mark.parametrize(
+    "num_collected",
+    [1, 6, 11, 13, 23, 24, 27],
+    ids=[
+        "update of the first beginning",
+        "its validation",
+        "what it leaves in flight",
+        "update of the second one",
+        "what that leaves in flight",
+        "update of the best",
+        "validation of the best",
+    ],
+)
 def test_a_run_that_fails_and_goes_on_is_the_same(
     num_collected: int, uninterrupted: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
-    path, expected = uninterrupted
     with pytest.raises(CollectorError):
         run(tmp_path / "run", FailsAt(num_collected))
+    check_the_rest(tmp_path, *uninterrupted)
+
+
+@pytest.mark.parametrize("num_collected", [1, 2, 14, 25])
+def test_a_run_that_is_interrupted_and_goes_on_is_the_same(
+    num_collected: int, uninterrupted: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    """Among others just before the turn to the second beginning, and to the best."""
+    assert not run(tmp_path / "run", InterruptsAt(num_collected))["is_complete"]
+    check_the_rest(tmp_path, *uninterrupted)
+
+
+def check_the_rest(tmp_path: Path, path: Path, expected: dict[str, Any]) -> None:
+    """Resume a run, and see that it leaves what one left that was never stopped."""
     summary = run(tmp_path / "run", SequentialCollector(), resumes=True)
     assert summary["weights_sha256"] == expected["weights_sha256"]
     assert curve(tmp_path / "run") == curve(path)

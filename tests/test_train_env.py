@@ -24,9 +24,7 @@ from workflow_rl.episode import Episodes, Ticket
 from workflow_rl.errors import SettingError
 from workflow_rl.policy import load_policy, policy_digest
 from workflow_rl.rollout import make_environment
-from workflow_rl.run_log import (
-    read_learning_log,
-)
+from workflow_rl.run_log import read_learning_log
 from workflow_rl.settings import EnvironmentSettings, EnvironmentTrainSettings
 
 EXAMPLES = Path(__file__).parent.parent / "examples"

@@ -24,9 +24,7 @@ from rich.console import Console
 
 from workflow_rl.compiled_rollout import compile_player
 from workflow_rl.run_directory import is_going_on
-from workflow_rl.run_log import (
-    read_training_log,
-)
+from workflow_rl.run_log import read_training_log
 from workflow_rl.watch import watch
 
 PROGRAM = (sys.executable, "-c", "from workflow_rl.cli import main; main()")

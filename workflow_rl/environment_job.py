@@ -14,10 +14,12 @@ run is interrupted or its episodes cannot be played.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Any, ClassVar
 
+from numpy.typing import NDArray
 from rich.console import Console
 
 from workflow_rl.checkpoint import Checkpoint
@@ -30,10 +32,7 @@ from workflow_rl.interruption import Interruption
 from workflow_rl.policy import policy_digest, policy_to_bytes
 from workflow_rl.ppo import torch_device
 from workflow_rl.run_directory import SUMMARY, RunDirectory
-from workflow_rl.run_log import (
-    LEARNING_COLUMNS,
-    LEARNING_LOG,
-)
+from workflow_rl.run_log import LEARNING_COLUMNS, LEARNING_LOG
 from workflow_rl.run_opening import OpenRun
 from workflow_rl.run_record import RunRecord
 from workflow_rl.settings import EnvironmentTrainSettings
@@ -122,7 +121,10 @@ class EnvironmentJob:
         self._console = console
         self._interruption = interruption
         self._last_line = -_LINE_INTERVAL_SECONDS
-        self._training = EnvironmentTraining(settings, collector, lambda: interruption.is_requested)
+        self._make_training = partial(
+            EnvironmentTraining, settings, collector, lambda: interruption.is_requested
+        )
+        self._training = self._make_training()
         self._record = RunRecord(directory, collector, settings, launched, checkpoint)
         if checkpoint is not None:
             with self._record.version_errors():
@@ -149,7 +151,7 @@ class EnvironmentJob:
 
     def _train(self) -> None:
         try:
-            for report in self._training.run():
+            for report in self._reports():
                 self._finish_update(report)
                 if self._record.is_checkpoint_due:
                     self._save()
@@ -158,9 +160,13 @@ class EnvironmentJob:
             raise
         self._save()
 
+    def _reports(self) -> Iterator[EnvironmentReport]:
+        """Train until the steps are spent, or until interrupted."""
+        return self._training.run()
+
     def _save(self) -> None:
         """Write a checkpoint; valid between two updates."""
-        self._record.save(self._state(), self._training.to_arrays())
+        self._record.save(self._state(), self._arrays())
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         """Take over what `_save` wrote."""
@@ -169,6 +175,10 @@ class EnvironmentJob:
     def _state(self) -> dict[str, Any]:
         """What a checkpoint holds beside arrays, JSON values."""
         return {"training": self._training.to_state()}
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        """The arrays of a checkpoint."""
+        return self._training.to_arrays()
 
     def _finish_update(self, report: EnvironmentReport) -> None:
         """Log an update."""

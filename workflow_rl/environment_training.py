@@ -9,7 +9,7 @@ always learnt from: counting steps first come would favour short episodes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,8 @@ from workflow_rl.settings import EnvironmentTrainSettings
 _FIRST_EPISODES = 8
 """Episodes of a batch that is handed out before the length of any is known."""
 
+_MOST_EPISODES = 2**32
+"""Of one training: from here on numbers are those of the next one of the run."""
 
 _OBSERVATIONS = "observations."
 _REWARDS = "rewards."
@@ -77,8 +79,11 @@ class EnvironmentTraining:
         settings: of the run.
         collector: plays the episodes.
         is_interrupted: asked after every update; true ends training at once.
+        beginning: tells apart the trainings of a run that begins more than once, from 0. Each has weights,
+            minibatches and episodes of its own.
 
     Attributes:
+        beginning: as above.
         environment: what is played.
         learner: its policy and optimiser.
         is_interrupted: as above.
@@ -93,7 +98,10 @@ class EnvironmentTraining:
         settings: EnvironmentTrainSettings,
         collector: Collector,
         is_interrupted: Callable[[], bool] = lambda: False,
+        *,
+        beginning: int = 0,
     ) -> None:
+        self.beginning = beginning
         self.environment = gymnasium_environment(settings.environment)
         self.is_interrupted = is_interrupted
         self.progress = EnvironmentProgress()
@@ -102,8 +110,8 @@ class EnvironmentTraining:
         seed = settings.run.seed
         shape = shape_of(settings)
         normalizes = settings.environment.normalize_observations
-        policy = ActorCritic(shape, policy_seed(seed, 0), normalizes_observations=normalizes)
-        self.learner = PPO(policy, settings.ppo, seed=seed)
+        policy = ActorCritic(shape, policy_seed(seed, beginning), normalizes_observations=normalizes)
+        self.learner = PPO(policy, settings.ppo, seed=seed, stream_index=beginning)
         self._observations = RunningMoments(shape.num_observations)
         self._reward_scaling = RewardScaling(settings.ppo.discount)
         self._pipeline = Pipeline(
@@ -113,21 +121,37 @@ class EnvironmentTraining:
             workflow_of=lambda _: None,
             run_seed=seed,
             lag=settings.collector.lag,
-            counters=Counters(),
+            counters=Counters(*[beginning * _MOST_EPISODES] * len(fields(Counters))),
         )
 
-    def run(self) -> Iterator[EnvironmentReport]:
+    def run(self, until: int | None = None) -> Iterator[EnvironmentReport]:
         """Train until the steps are spent, yielding a report after every update.
+
+        Args:
+            until: pause after so many steps; the next `run` goes on as if there had been no pause.
 
         Raises:
             EpisodeError: the environment failed.
             CollectorError: workers died more often than is tolerated.
         """
+        if self._is_reached(until):
+            return
         for learnt in self._pipeline.run(self._next_size, self._learn):
             self._count(learnt.episodes)
             yield self._report(learnt)
-            if self.is_interrupted():
+            if self.is_interrupted() or self._is_reached(until):
                 return
+
+    def discard(self) -> None:
+        """Leave the collector to another training: await what it still plays, and learn nothing from it.
+
+        A training that is restored from the state as it was before goes on all the same.
+
+        Raises:
+            EpisodeError: the environment failed.
+            CollectorError: workers died more often than is tolerated.
+        """
+        self._pipeline.discard()
 
     def evaluate(self) -> EnvironmentScore:
         """Score the policy as it is now, taking its most probable actions: always on the same episodes.
@@ -206,6 +230,9 @@ class EnvironmentTraining:
         self._pipeline.restore(state["pipeline"], arrays)
         self._observations.restore(arrays_with(_OBSERVATIONS, arrays))
         self._reward_scaling.moments.restore(arrays_with(_REWARDS, arrays))
+
+    def _is_reached(self, steps: int | None) -> bool:
+        return steps is not None and self.progress.steps >= steps
 
     def _next_size(self) -> int:
         is_wanted = self.progress.steps < self._settings.environment.total_steps

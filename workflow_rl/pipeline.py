@@ -186,6 +186,12 @@ class Pipeline:
                 self._publish()
         return self._snapshots[self._version]
 
+    def discard(self) -> None:
+        """Await what is in flight and learn nothing from it; what `to_state` says stays as it was."""
+        if self._has_begun:
+            for handout in self._in_flight:
+                self.collector.collect(handout.batch)
+
     def to_state(self) -> dict[str, Any]:
         """What `restore` needs beside `to_arrays`, JSON values."""
         return {"version": self._version, "in_flight": [asdict(handout) for handout in self._in_flight]}

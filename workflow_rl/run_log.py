@@ -175,8 +175,9 @@ class ValidationRow:
     """One validation of a defender, a row of validation_log.csv.
 
     Attributes:
-        update: number of updates so far.
-        episodes: learnt from so far.
+        update: number of updates of the training so far.
+        episodes: learnt from so far, by all beginnings of the run.
+        beginning: which of them this is, from 0.
         seconds: since the start of the run, start-up and validations included, over all its sittings.
         total: sum of the mean returns of the challenge's nine cells.
         total_half_width: half of its 95 % interval.
@@ -185,6 +186,7 @@ class ValidationRow:
 
     update: int
     episodes: int
+    beginning: int
     seconds: float
     total: float
     total_half_width: float

@@ -478,8 +478,18 @@ class DefenderSettings(_Group):
 
     title: ClassVar[str] = "Defender"
 
-    total_episodes: int = _setting(400_000, "Training episodes.", minimum=1)
+    total_episodes: int = _setting(
+        400_000, "Training episodes of the policy, without those of other beginnings.", minimum=1
+    )
     episodes_per_update: int = _setting(1000, "Episodes in the batch of one PPO update.", minimum=1)
+    beginnings: int = _setting(
+        3,
+        "Trainings that begin, each with other weights. The one that is best in validation goes on.",
+        minimum=1,
+    )
+    beginning_share: float = _setting(
+        0.2, "Share of --total-episodes after which the best beginning is picked.", minimum=0.0, maximum=1.0
+    )
     validation_updates: int = _setting(
         10,
         "Updates from one validation to the next. A validation plays the challenge's nine cells; the policy "

@@ -17,9 +17,7 @@ from workflow_rl.interruption import Interruption
 from workflow_rl.main_job import MainJob
 from workflow_rl.ppo import torch_device
 from workflow_rl.rollout import check_environment
-from workflow_rl.run_log import (
-    read_ranking,
-)
+from workflow_rl.run_log import read_ranking
 from workflow_rl.run_opening import OpenRun
 from workflow_rl.settings import TrainSettings
 from workflow_rl.tracing import make_traced_collector

@@ -21,10 +21,7 @@ from rich.table import Table
 from workflow_rl.display import duration, figures_table, percent
 from workflow_rl.report.runs import Run, read_runs
 from workflow_rl.run_directory import CONFIG, is_going_on
-from workflow_rl.run_log import (
-    LearningRow,
-    TrainingRow,
-)
+from workflow_rl.run_log import LearningRow, TrainingRow
 from workflow_rl.run_opening import kind_of_run
 
 _LOOK_SECONDS = 1.0

@@ -15,9 +15,7 @@ import pytest
 from ray_nodes import RayNodes
 
 import workflow_rl
-from workflow_rl.run_log import (
-    LEARNING_LOG,
-)
+from workflow_rl.run_log import LEARNING_LOG
 
 pytestmark = pytest.mark.ray
 pytest.importorskip("ray", reason="needs workflow-rl[ray]")

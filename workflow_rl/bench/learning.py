@@ -23,12 +23,7 @@ from workflow_rl.evaluation import FIRST_FRESH_EPISODE, Score, evaluation_ticket
 from workflow_rl.protocol import Cell, play_protocol
 from workflow_rl.rollout import Player
 from workflow_rl.run_directory import CONFIG, SUMMARY, RunDirectory
-from workflow_rl.run_log import (
-    read_learning_log,
-    read_search_log,
-    read_training_log,
-    read_validation_log,
-)
+from workflow_rl.run_log import read_learning_log, read_search_log, read_training_log, read_validation_log
 from workflow_rl.settings import (
     CommandSettings,
     DefenderTrainSettings,

@@ -14,11 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workflow_rl.evaluation import NORMAL_95
-from workflow_rl.run_log import (
-    RankingRow,
-    SearchRow,
-    TrainingRow,
-)
+from workflow_rl.run_log import RankingRow, SearchRow, TrainingRow
 
 _SHARE = 0.1
 """Of a training's updates that one point is the mean of."""

@@ -22,10 +22,7 @@ from workflow_rl.report.figure import (
     status_shape,
 )
 from workflow_rl.report.runs import Run
-from workflow_rl.run_log import (
-    LearningRow,
-    TrainingRow,
-)
+from workflow_rl.run_log import LearningRow, TrainingRow
 
 _Row = TypeVar("_Row")
 
@@ -128,6 +125,7 @@ def _validation(runs: Sequence[Run]) -> Chart:
     rows = [
         {
             "run": run.label,
+            "beginning": row.beginning,
             "minutes": row.seconds / 60,
             "total": row.total,
             "lower": row.total - row.total_half_width,
@@ -142,6 +140,7 @@ def _validation(runs: Sequence[Run]) -> Chart:
     interval = base.mark_rule().encode(y=altair.Y("lower:Q", title="sum of nine mean returns"), y2="upper:Q")
     line = base.mark_line(point=True).encode(
         y=altair.Y("total:Q", scale=altair.Scale(zero=False)),
+        detail="beginning:O",
         tooltip=["run:N", altair.Tooltip("minutes:Q", format=".1f"), altair.Tooltip("total:Q", format=".2f")],
     )
     rules = {run.settings["rules"] for run in runs if run.validation}

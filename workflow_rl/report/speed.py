@@ -22,10 +22,7 @@ from workflow_rl.report.figure import (
 from workflow_rl.report.learning import WITH_INTERVAL, curve_rows, lines
 from workflow_rl.report.runs import Run
 from workflow_rl.report.timeline import Slice
-from workflow_rl.run_log import (
-    LearningRow,
-    TrainingRow,
-)
+from workflow_rl.run_log import LearningRow, TrainingRow
 
 _BAR_HEIGHT = 34
 
