@@ -431,7 +431,10 @@ class AnswerSettings(_Group):
         minimum=0,
     )
     confirmed_orders: int = _setting(
-        3, "Orders, for each attacker, that play once more, on the reference simulator.", minimum=0
+        3,
+        "Orders, for each attacker, that play once more, on the reference simulator: the first ones that "
+        "differ in their policies.",
+        minimum=0,
     )
     confirmation_episodes: int = _setting(200, "Fresh episodes of each of them.", minimum=2)
 
