@@ -34,7 +34,7 @@ from workflow_rl.main_job import MainJob
 from workflow_rl.order_training import UpdateReport
 from workflow_rl.policy import load_policy, policy_digest
 from workflow_rl.run_directory import RunDirectory
-from workflow_rl.run_log import read_search_log, read_training_log
+from workflow_rl.run_log import read_ranking, read_search_log, read_training_log
 from workflow_rl.seeding import Stream
 from workflow_rl.settings import TrainSettings
 from workflow_rl.workflow import Workflow
@@ -285,6 +285,24 @@ def test_policies_are_stored_with_what_they_are_for(reference: Callable[[int], P
         assert metadata["workflow"] == entry["workflow"] == row.workflow
         assert metadata["environment"]["id"] == "workflow_rl/Cage2-v0"
         assert metadata["evaluation"]["reward"] == row.evaluated_reward
+
+
+def test_the_ranking_names_the_policy_that_serves_an_order(tmp_path: Path) -> None:
+    """Whoever fixes anything keeps to every order as well as nothing demands."""
+    summary = run(tmp_path / "run", compliance_threshold=0.0)
+    best, *others = read_ranking(tmp_path / "run")
+    assert (best.workflow, best.policy, best.status) == (
+        summary["best_workflow"],
+        summary["best_policy"],
+        "kept",
+    )
+    assert len(others) == 5
+    for row in others:
+        assert (row.status, row.rank, row.chance_to_be_best) == ("served", 1, 1.0)
+        assert (row.policy_of, row.policy, row.reward) == (best.workflow, best.policy, best.reward)
+    assert best.compliance == summary["best_compliance"]
+    assert len({row.compliance for row in (best, *others)}) > 1
+    assert sum(row.episodes for row in (best, *others)) == 60
 
 
 def test_tensorboard_holds_the_training_log(reference: Callable[[int], Path]) -> None:
