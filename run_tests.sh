@@ -7,7 +7,7 @@
 set -euo pipefail
 
 . "$(dirname "${BASH_SOURCE[0]}")/scripts/environment.sh"
-prepare_environment cyborg ray figures report docs mlflow onnx trackio wandb test
+prepare_environment box2d cyborg ray figures report docs mlflow onnx trackio wandb test
 
 cd "$checkout"
 exec "$environment_python" -m pytest "$@"

@@ -33,6 +33,7 @@ from workflow_rl.workflow import all_workflows
 TABLE = Path(__file__).parent / "results" / "ground_truth.csv"
 MILESTONES = (2_500, 5_000, 10_000)
 ORDERS = [str(workflow) for workflow in all_workflows()]
+QUICK_MILESTONES = (2, 6)
 QUICK_SIZE = {"episodes_per_update": 2, "max_steps": 5, "evaluation_episodes": 2}
 
 
@@ -120,14 +121,14 @@ def fill(table: ScoreTable, trainings: Sequence[Training], processes: int, secon
 )
 @click.option("--seconds", type=float, help="Begin no training that would end later than this.")
 @click.option("--table", type=click.Path(path_type=Path), default=TABLE, help="[default: the one kept here]")
-@click.option("--quick", is_flag=True, help="Short episodes, to see that it runs.")
+@click.option("--quick", is_flag=True, help="A few short episodes, to see that it runs.")
 def main(table: Path, processes: int, seconds: float | None, quick: bool, **chosen: Any) -> None:
     report.check_writable(table, "--table")
     size = {"evaluation_episodes": chosen["evaluation_episodes"]}
     trainings = planned(
         chosen["red_agent"],
         chosen["order"],
-        chosen["milestone"],
+        QUICK_MILESTONES if quick else chosen["milestone"],
         alignment=chosen["alignment"],
         seed=chosen["seed"],
         universal=chosen["universal"],

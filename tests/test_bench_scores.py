@@ -131,13 +131,13 @@ def ground_truth(table: Path, *arguments: str) -> str:
 @pytest.mark.benchmarks
 def test_ground_truth_goes_on_where_it_was(tmp_path: Path) -> None:
     table = tmp_path / "table.csv"
-    size = ("--milestone=2", "--milestone=6", f"--order={ORDER}", "--processes=2")
+    size = (f"--order={ORDER}", "--processes=2")
     assert "holds 1 of 1 trainings" in ground_truth(table, *size, "--red-agent=B_lineAgent")
     before = ScoreTable(table).rows
     assert [trained.episodes for trained in before] == [2, 6]
     assert "holds 2 of 2 trainings" in ground_truth(table, *size)
     assert {t: worth for t, worth in ScoreTable(table).rows.items() if t in before} == before
-    ground_truth(table, "--universal", "--milestone=2", "--red-agent=mixture")
+    ground_truth(table, "--universal", "--red-agent=mixture")
     universal = [trained for trained in ScoreTable(table).rows if trained.training == "universal"]
     assert len({trained.order for trained in universal}) == 120
 
