@@ -223,7 +223,7 @@ class TestInstallation:
         checkout.run(TESTS)
         assert checkout.take_diary() == [
             "install setuptools",
-            "install .[cyborg,ray,figures,report,docs,mlflow,onnx,trackio,wandb,test]",
+            "install .[box2d,cyborg,ray,figures,report,docs,mlflow,onnx,trackio,wandb,test]",
             "pytest",
         ]
         checkout.run(MAIN_JOB)
