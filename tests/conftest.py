@@ -1,12 +1,14 @@
-"""What every test is held to: it leaves no process behind."""
+"""What every test is held to, that it leaves no process behind; and a fixture that files share."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
+from program import Outcome, Program, call
 
 _PATIENCE_SECONDS = 5.0
 _SERVERS = ("multiprocessing.forkserver", "multiprocessing.resource_tracker")
@@ -43,3 +45,15 @@ def _leaves_no_process() -> Iterator[None]:
     for process in alive:
         process.kill()
     assert not alive, f"processes left behind: {alive}"
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Program:
+    """`workflow-rl`, called in this process, from an empty directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def outcome(*arguments: str | Path) -> Outcome:
+        return Outcome(call(*arguments), *capsys.readouterr())
+
+    return outcome

@@ -3,11 +3,42 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from workflow_rl import cli
+
+TINY = (
+    "--total-episodes=10",
+    "--episodes-per-update=5",
+    "--evaluation-episodes=2",
+    "--max-steps=4",
+    "--hidden-size=8",
+    "--collector=sequential",
+)
+"""A whole run within a fraction of a second."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a call of the program came to."""
+
+    code: int | str
+    out: str
+    err: str
+
+    @property
+    def complaint(self) -> str:
+        """The one line on stderr."""
+        (line,) = self.err.splitlines()
+        return line
+
+
+Program = Callable[..., Outcome]
+"""The fixture of that name (`conftest.py`): takes the words of a command line."""
 
 
 def call(*arguments: str | Path) -> int | str:
