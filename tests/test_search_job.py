@@ -67,8 +67,10 @@ def test_everything_is_answered(tmp_path: Path, capsys: pytest.CaptureFixture[st
         reward, standard_error = found["unbound"]
         assert reward < 0 < standard_error
     printed = capsys.readouterr().out
-    for text in ("orders against mixture, best first", "on the reference simulator:", "no order:"):
-        assert text in printed
+    for text in ("orders against mixture, best first", "-- against mixture"):
+        assert printed.count(text) == 1
+    assert printed.count("on the reference simulator:") == 4
+    assert printed.count("no order:") == 2
 
 
 def test_what_was_confirmed_is_not_played_again(tmp_path: Path) -> None:

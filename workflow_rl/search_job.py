@@ -37,7 +37,7 @@ from workflow_rl.evaluation import (
     kept_orders,
     score,
 )
-from workflow_rl.findings import by_policy, print_ranking
+from workflow_rl.findings import by_policy
 from workflow_rl.policy import load_policy
 from workflow_rl.rollout import check_environment
 from workflow_rl.run_directory import CONFIG, SUMMARY, RunDirectory
@@ -281,8 +281,13 @@ def _reference(settings: FullSearchSettings, red_agent: str) -> EnvironmentSpec:
 
 
 def _print(console: Console, answer: AttackerAnswer) -> None:
-    print_ranking(console, answer.ranking, title=f"orders against {answer.red_agent}, best first")
+    """Print an answer in short; its run has printed the ranking."""
+    best = answer.ranking[0]
     lines = [
+        f"-- against {answer.red_agent}",
+        f"{best.workflow}: expected to earn {best.reward:.1f} (95 %: {best.lower:.1f} to {best.upper:.1f})",
+    ]
+    lines += [
         f"{confirmation.workflow}, on the reference simulator: {_earned(confirmation.score)}; "
         f"its policy keeps to {len(confirmation.kept_orders)} of {len(answer.ranking)} orders that differ"
         for confirmation in answer.confirmations
