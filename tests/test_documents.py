@@ -1,4 +1,4 @@
-"""What the documents show is what there is: every command line parses, and what guides show runs."""
+"""What the documents show is what there is: every call of `workflow-rl` parses, with its options."""
 
 from __future__ import annotations
 
