@@ -28,7 +28,8 @@ MORE_ARGUMENTS = {
     "workflow-rl train-defender": f"{_LEARN} --validation-episodes 2",
     "workflow-rl evaluate": "--episodes 2 --n-workers 2",
     "workflow-rl baselines": "--episodes 2",
-    "workflow-rl bench collectors": _TIMED,
+    "workflow-rl bench collectors --sections": _TIMED,
+    "workflow-rl bench collectors": f"{_TIMED} --sections scaling",
     "workflow-rl doctor": "",
     "workflow-rl export-onnx": "",
     "workflow-rl replay": "",
@@ -52,7 +53,7 @@ MORE_ARGUMENTS = {
     "python benchmarks/stop_rules.py": "--quick",
     "python benchmarks/update.py": "--quick",
 }
-"""By the first words of a command; nothing where it is short as it is."""
+"""By the first words of a command, the first that fit; nothing where it is short as it is."""
 
 INTERRUPTED = ("workflow-rl train --n-workers 2 --total-episodes 2000 --run-dir stopped-run",)
 """Commands that their document stops with Ctrl-C."""
