@@ -19,7 +19,7 @@ from pathlib import Path
 _LEARN = "--total-episodes 40 --episodes-per-update 20 --n-workers 2"
 _TRAIN = f"{_LEARN} --max-episodes-per-workflow 20 --evaluation-episodes 2"
 _ORDER = "defender,enterprise,op_server,op_host,user"
-_TIMED = "--quick --rounds 1 --seconds 0.2 --workers 2 --compare-at 2"
+_TIMED = "--quick --rounds 1 --seconds 0.2 --workers 2 --compare-at 2 --episodes-per-update 2"
 
 MORE_ARGUMENTS = {
     "workflow-rl train": _TRAIN,
