@@ -120,6 +120,17 @@ def test_runs_of_one_name_are_told_apart_by_their_directories(trained: Path) -> 
     assert [run.label for run in runs] == ["run", "searched"]
 
 
+def test_a_run_that_has_only_begun(
+    trained: Path, command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun = Path("begun")
+    begun.mkdir()
+    (begun / "config.json").write_bytes((trained / "config.json").read_bytes())
+    assert command("report", begun) == 0
+    assert "begun/report.html: no charts yet; open it in a browser" in capsys.readouterr().out
+    assert "No update has been made yet" in (begun / "report.html").read_text()
+
+
 # What is worked out of it
 
 

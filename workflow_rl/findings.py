@@ -79,7 +79,7 @@ def sentences(rows: Sequence[RankingRow], red_agent: str, summary: Mapping[str, 
         red_agent: the attacker.
         summary: of the run.
     """
-    best = next(row for row in rows if summary["best_workflow"] in _orders_of(row))
+    best = next(row for row in rows if summary["best_workflow"] in row.orders)
     alike = f", which no rule tells from {_num_alike(best)} others," if best.equivalent_orders else ""
     chance = f"{100 * best.chance_to_be_best:.0f} %"
     sure = f"with a chance of {chance} no order earns more, as far as policies are trained"
@@ -102,7 +102,7 @@ def _served(best: RankingRow, rows: Sequence[RankingRow]) -> str:
         return "; as well as demanded it keeps to no other"
     if len(served) == len(rows):
         return f"; as well as demanded it keeps to all {len(rows)} orders that differ"
-    orders = [Workflow.parse(order) for row in served for order in _orders_of(row)]
+    orders = [Workflow.parse(order) for row in served for order in row.orders]
     shared = shared_precedences(orders)
     that = ": all that" if len(orders_with(shared)) == len(orders) else ", all of which"
     pairs = " and ".join(f"{first.label} before {second.label}" for first, second in shared)
@@ -127,9 +127,5 @@ def _untrained(rows: Sequence[RankingRow]) -> str:
     return "; the rest is predicted from them" if predicted else ""
 
 
-def _orders_of(row: RankingRow) -> list[str]:
-    return [row.workflow, *filter(None, row.equivalent_orders.split(";"))]
-
-
 def _num_alike(row: RankingRow) -> int:
-    return len(_orders_of(row)) - 1
+    return len(row.orders) - 1

@@ -144,6 +144,11 @@ class RankingRow:
     policy: str | None
     equivalent_orders: str
 
+    @property
+    def orders(self) -> tuple[str, ...]:
+        """All that it is of: the order, then the equivalent ones."""
+        return (self.workflow, *filter(None, self.equivalent_orders.split(";")))
+
 
 @dataclass(frozen=True)
 class LearningRow:

@@ -112,11 +112,7 @@ class Progress:
 
 def progress(trials: Sequence[SearchRow], ranking: Sequence[RankingRow]) -> list[Progress]:
     """How a search went on."""
-    expected = {
-        order: row.reward
-        for row in ranking
-        for order in (row.workflow, *filter(None, row.equivalent_orders.split(";")))
-    }
+    expected = {order: row.reward for row in ranking for order in row.orders}
     best_of_all = max((row.reward for row in ranking if row.status != "missed"), default=None)
     best: float | None = None
     best_expected: float | None = None

@@ -37,11 +37,8 @@ def report(paths: Sequence[Path], output: Path | None) -> int:
     check_writable(output, "--output")
     title = "Report of " + ", ".join(path.resolve().name for path in paths)
     pictures = write_report(title, tuple(sections(runs, read_confirmations(paths))), output)
-    Console().print(
-        f"{output}: {len(pictures)} charts, also in {pictures[0].parent}; open it in a browser",
-        highlight=False,
-        soft_wrap=True,
-    )
+    charts = f"{len(pictures)} charts, also in {pictures[0].parent}" if pictures else "no charts yet"
+    Console().print(f"{output}: {charts}; open it in a browser", highlight=False, soft_wrap=True)
     return 0
 
 

@@ -150,12 +150,8 @@ def _ranking(rows: Sequence[RankingRow]) -> Chart:
     return finished(altair.LayerChart(layer=[interval, mean]), ROW_HEIGHT * len(rows))
 
 
-def _orders_of(row: RankingRow) -> list[str]:
-    return [row.workflow, *filter(None, row.equivalent_orders.split(";"))]
-
-
 def _with_alike(row: RankingRow) -> str:
-    num_alike = len(_orders_of(row)) - 1
+    num_alike = len(row.orders) - 1
     return f"{row.rank}  {row.workflow}" + (f" and {num_alike} alike" if num_alike else "")
 
 
@@ -164,7 +160,7 @@ def _positions(rows: Sequence[RankingRow]) -> Chart:
     sums = np.zeros((NUM_HOST_TYPES, NUM_HOST_TYPES))
     counts = np.zeros_like(sums)
     for row in rows:
-        for order in _orders_of(row):
+        for order in row.orders:
             for position, host_type in enumerate(Workflow.parse(order).order):
                 sums[host_type, position] += row.reward
                 counts[host_type, position] += 1
