@@ -191,6 +191,17 @@ def test_any_environment(tmp_path: Path) -> None:
     assert re.search(r"steps .*\d{3}/300", shown)
 
 
+def test_a_defender_whose_beginnings_take_episodes_too(tmp_path: Path) -> None:
+    run = tmp_path / "defender"
+    settings = ("--total-episodes=40", "--beginnings=3", "--beginning-share=0.2", "--lag=0")
+    sizes = ("--episodes-per-update=8", "--validation-episodes=2", "--max-steps=5", "--hidden-size=8")
+    assert call("train-defender", f"--run-dir={run}", *settings, *sizes, "--collector=sequential") == 0
+    (run / "summary.json").unlink()
+    shown = seen(run)
+    assert re.search(r"episodes .*56/56", shown), "three beginnings of 8 episodes, and the other 32"
+    assert re.search(r"time left\s+0:00:00", shown)
+
+
 def test_bad_input_is_one_line(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

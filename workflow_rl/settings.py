@@ -503,6 +503,12 @@ class DefenderSettings(_Group):
         500, "Episodes of each cell, always the same ones, which no other evaluation plays.", minimum=2
     )
 
+    @property
+    def episodes_of_all_beginnings(self) -> int:
+        """Training episodes of the whole run, but for the rest of a batch at the end of each training."""
+        others = (self.beginnings - 1) * self.beginning_share
+        return round(self.total_episodes * (1.0 + others))
+
 
 class _AllSettings:
     """All settings of a command, one field for each group, whose default is that of the command."""

@@ -23,6 +23,7 @@ from workflow_rl.report.runs import Run, read_runs
 from workflow_rl.run_directory import CONFIG, is_going_on
 from workflow_rl.run_log import LearningRow, TrainingRow
 from workflow_rl.run_opening import kind_of_run
+from workflow_rl.settings import DefenderTrainSettings
 
 _LOOK_SECONDS = 1.0
 _RECENT_UPDATES = 20
@@ -126,7 +127,10 @@ def _course(run: Run) -> _Course:
     if "total_steps" in run.settings:
         steps = tuple(row.steps for row in run.learning)
         return _Course("steps", run.settings["total_steps"], steps, seconds)
-    episodes = (*(row.total_episodes for row in run.training), *(row.episodes for row in run.learning))
+    if run.command == DefenderTrainSettings.command:
+        total = DefenderTrainSettings.from_flat(run.settings).defender.episodes_of_all_beginnings
+        return _Course("episodes", total, tuple(row.episodes for row in run.learning), seconds)
+    episodes = tuple(row.total_episodes for row in run.training)
     return _Course("episodes", run.settings["total_episodes"], episodes, seconds)
 
 
