@@ -6,13 +6,11 @@ import csv
 import hashlib
 import io
 import json
-import resource
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -22,6 +20,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from numpy.typing import NDArray
+from system_limits import small_files_only
 from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
     EventAccumulator,
 )
@@ -437,17 +436,6 @@ def test_a_run_is_resumed_by_the_command_that_started_it(tmp_path: Path) -> None
         (other,) = (other for other in JOBS.values() if other is not job)
         with pytest.raises(RunDirectoryError, match=f"; use workflow-rl {name} --resume {path}$"):
             commands.resume(path, {}, kind=other.settings, launched=time.monotonic())
-
-
-@contextmanager
-def small_files_only(limit: int) -> Iterator[None]:
-    """A limit in bytes; what exceeds it the operating system refuses like what a full disk does not hold."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @both_commands

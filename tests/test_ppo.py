@@ -17,7 +17,7 @@ from torch import Tensor
 
 from workflow_rl.collectors import SequentialCollector
 from workflow_rl.episode import EnvironmentSpec, Episodes, Ticket, unpack_forbidden
-from workflow_rl.errors import EpisodeError, SettingError
+from workflow_rl.errors import EpisodeError, LearnerError, SettingError
 from workflow_rl.network_inputs import distinct_inputs
 from workflow_rl.policy import ActorCritic, policy_digest
 from workflow_rl.ppo import PPO, UpdateStatistics, torch_device
@@ -436,6 +436,13 @@ def test_what_is_not_finite_is_not_learnt_from() -> None:
     with pytest.raises(EpisodeError, match="a reward that is not finite at step 0 of episode 0 "):
         learner.update(spoilt, spoilt.rewards, is_on_policy=True)
     assert policy_digest(learner.policy) == before
+
+
+def test_weights_that_are_no_numbers_are_an_error() -> None:
+    learner = PPO(new_policy(), dataclasses.replace(FULL_BATCH, learning_rate=1e38, epochs=2), seed=0)
+    batch = play(learner.policy, spec())
+    with pytest.raises(LearnerError, match=r"^update 1 made weights .* --learning-rate"):
+        learner.update(batch, batch.rewards, is_on_policy=True)
 
 
 @pytest.mark.parametrize("terminates", [True, False])

@@ -17,6 +17,7 @@ import pytest
 import torch
 from program import call
 
+from workflow_rl.checkpoint import load_checkpoint
 from workflow_rl.collectors import Collector, ExecutorCollector, SequentialCollector, SynchronousCollector
 from workflow_rl.environment_training import EnvironmentReport, EnvironmentTraining
 from workflow_rl.environments import gymnasium_environment
@@ -24,6 +25,7 @@ from workflow_rl.episode import Episodes, Ticket
 from workflow_rl.errors import SettingError
 from workflow_rl.policy import load_policy, policy_digest
 from workflow_rl.rollout import make_environment
+from workflow_rl.run_directory import RunDirectory
 from workflow_rl.run_log import read_learning_log
 from workflow_rl.settings import EnvironmentSettings, EnvironmentTrainSettings
 
@@ -231,6 +233,19 @@ def test_the_command_leaves_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[
     stored = json.loads((run / "config.json").read_text())
     assert EnvironmentTrainSettings.from_flat(stored) == settings(collector="sequential", run_dir=str(run))
     assert f"results in {run}" in capsys.readouterr().out
+
+
+def test_a_training_that_diverges_ends_and_leaves_the_state_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, run = tmp_path / "small.json", tmp_path / "run"
+    config.write_text(json.dumps({**SMALL, "learning_rate": 1e6, "lag": 2, "checkpoint_seconds": 0}))
+    assert call("train-env", "--config", config, "--collector=sequential", "--run-dir", run) == 1
+    assert re.match(r"error: update \d+ made weights that are no numbers", capsys.readouterr().err)
+    assert not (run / "summary.json").exists()
+    checkpoint = load_checkpoint(RunDirectory(run), pytest.fail)
+    assert checkpoint is not None
+    assert all(np.isfinite(array).all() for array in checkpoint.arrays.values())
 
 
 def test_an_episode_that_is_played_again_is_told_of(tmp_path: Path) -> None:

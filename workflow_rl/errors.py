@@ -7,6 +7,7 @@
       +-- MissingExtraError   an optional part is not installed                 exit code 2
       +-- EpisodeError        an environment failed while an episode was played exit code 1
       +-- CollectorError      the workers could not be kept alive               exit code 1
+      +-- LearnerError        the learner cannot go on                          exit code 1
 
 Each message is one line that says what was given, what is allowed and what to do.
 """
@@ -70,3 +71,7 @@ class EpisodeError(WorkflowRLError):
 
 class CollectorError(WorkflowRLError):
     """Workers died more often than a run tolerates."""
+
+
+class LearnerError(WorkflowRLError):
+    """The learner cannot go on; the run's last checkpoint is from before."""

@@ -146,6 +146,7 @@ class Pipeline:
         Raises:
             EpisodeError: an environment failed.
             CollectorError: workers died more often than is tolerated.
+            LearnerError: the policy cannot be handed to the workers; or what `learn` raises.
         """
         self.begin()
         round_start = time.monotonic()

@@ -11,6 +11,7 @@ one: they are fresher, and a worker evaluates half as much.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from workflow_rl.episode import Episodes
-from workflow_rl.errors import SettingError
+from workflow_rl.errors import LearnerError, SettingError
 from workflow_rl.gae import generalized_advantages
 from workflow_rl.network_inputs import distinct_inputs
 from workflow_rl.policy import ActorCritic
@@ -150,6 +151,7 @@ class PPO:
 
         Raises:
             EpisodeError: an observation or a reward is not finite; nothing was learnt.
+            LearnerError: a gradient is not finite; all weights are lost.
         """
         batch.require_finite()
         samples, weights, explained_variance = self._prepare(batch, rewards, is_on_policy=is_on_policy)
@@ -157,6 +159,11 @@ class PPO:
         self.num_updates += 1
         means = torch.stack(steps).mean(0).tolist()
         policy_loss, value_loss, entropy, approximate_kl, clip_fraction, gradient_norm = means
+        if not math.isfinite(gradient_norm):
+            raise LearnerError(
+                f"update {self.num_updates} made weights that are no numbers, by a gradient that is not "
+                "finite: take a smaller --learning-rate, or a smaller --reward-scale"
+            )
         return UpdateStatistics(
             policy_loss=policy_loss,
             value_loss=value_loss,

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -16,6 +14,7 @@ import psutil
 import pytest
 from awkward_environments import specification
 from played import CAGE2, snapshot, tickets
+from system_limits import room_for_threads, small_files_only
 
 from workflow_rl.collectors.attempts import Cause
 from workflow_rl.collectors.heartbeats import read_beat
@@ -23,6 +22,7 @@ from workflow_rl.collectors.pool import Call, CallEnded, PoolBroke, PoolReady, R
 from workflow_rl.collectors.snapshot_directory import SnapshotDirectory
 from workflow_rl.collectors.worker_pool import WorkerPool, join
 from workflow_rl.environments import POLICY_PRELOAD
+from workflow_rl.errors import LearnerError
 from workflow_rl.fork_server import worker_context
 
 MANY = 3000
@@ -116,21 +116,6 @@ def test_a_worker_that_dies_while_it_writes_a_result(directory: SnapshotDirector
     assert not thread.is_alive()
 
 
-@contextmanager
-def room_for_threads(number: int) -> Iterator[None]:
-    """The system gives this process so many more threads at most: address space for no more stacks."""
-    stack = 512 * 2**20
-    limits = resource.getrlimit(resource.RLIMIT_AS)
-    before = threading.stack_size(stack)
-    in_use = psutil.Process().memory_info().vms
-    resource.setrlimit(resource.RLIMIT_AS, (in_use + number * stack + stack // 2, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, limits)
-        threading.stack_size(before)
-
-
 @pytest.mark.parametrize("number", [0, 1], ids=["for the executor", "for the calls to its workers"])
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_thread_that_cannot_be_started(directory: SnapshotDirectory, number: int) -> None:
@@ -149,3 +134,12 @@ def test_a_thread_that_cannot_be_started(directory: SnapshotDirectory, number: i
     pool.kill()
     join(processes)
     assert not any(process.is_alive() for process in processes)
+
+
+def test_a_policy_for_which_there_is_no_room(directory: SnapshotDirectory) -> None:
+    message = r"^the policy .* bytes to \S+ \(.*\): is it full\?$"
+    with small_files_only(1000), pytest.raises(LearnerError, match=message):
+        directory.write(snapshot(1, CAGE2))
+    assert 1 not in directory
+    directory.write(snapshot(1, CAGE2))
+    assert 1 in directory

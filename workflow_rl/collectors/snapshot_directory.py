@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from workflow_rl.episode import NetworkShape, Snapshot
+from workflow_rl.errors import LearnerError
 
 _MEMORY = Path("/dev/shm")
 
@@ -35,12 +36,22 @@ class SnapshotDirectory:
         self._versions: set[int] = set()
 
     def write(self, snapshot: Snapshot) -> None:
-        """Make a version readable; readers see all of it or nothing."""
+        """Make a version readable; readers see all of it or nothing.
+
+        Raises:
+            LearnerError: it cannot be written; containers often have little memory for files.
+        """
         parameters = _file(self.path, snapshot.version)
-        _shape_file(parameters).write_text(json.dumps(asdict(snapshot.shape)))
         partial = self.path / "partial.npy"
-        np.save(partial, snapshot.parameters)
-        partial.replace(parameters)
+        try:
+            _shape_file(parameters).write_text(json.dumps(asdict(snapshot.shape)))
+            np.save(partial, snapshot.parameters)
+            partial.replace(parameters)
+        except OSError as error:
+            raise LearnerError(
+                f"the policy cannot be written for the workers, {snapshot.parameters.nbytes:,} bytes to "
+                f"{self.path} ({error.strerror or error}): is it full?"
+            ) from error
         self._versions.add(snapshot.version)
 
     def __contains__(self, version: object) -> bool:
