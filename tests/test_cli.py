@@ -347,7 +347,7 @@ def test_a_bad_file_is_one_line_and_writes_nothing(
 def test_a_file_that_is_not_there(program: Program) -> None:
     outcome = program("train", "--config", "nowhere.toml")
     assert outcome.code == 2
-    assert outcome.complaint.startswith("error: --config nowhere.toml: ")
+    assert outcome.complaint.startswith("error: --config nowhere.toml cannot be read: No such file")
 
 
 def test_resuming_says_which_flags_it_ignores(

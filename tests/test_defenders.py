@@ -74,5 +74,7 @@ def test_a_file_of_that_name_comes_first(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_another_name_is_a_missing_file() -> None:
-    with pytest.raises(PolicyFileError, match="there is no policy file defender-3"):
+    with pytest.raises(
+        PolicyFileError, match=r"there is no policy defender-3; .* one of defender-2.1, defender-leaderboard"
+    ):
         read_policy(Path("defender-3"))

@@ -177,7 +177,10 @@ def test_evaluate_repeats_itself_and_depends_on_the_seed(program: Program) -> No
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["nowhere"], "there is no policy file nowhere"),
+        (
+            ["nowhere"],
+            "there is no policy nowhere; name a run's directory, a policy file or one of defender-2.1, ",
+        ),
         (["."], "holds no evaluated policy yet"),
         (["policy", "--episodes", "1"], "--episodes must be at least 2, got 1"),
         (["policy", "--seed", "-1"], "--seed must be at least 0 and at most 4294967295, got -1"),

@@ -108,6 +108,8 @@ def test_pairs_that_only_name_what_red_cannot_take_are_not_in_common() -> None:
 def test_what_is_known_of_orders_that_were_not_trained() -> None:
     assert said(WORKFLOWS)[2].endswith("31 seconds; the rest is served by their policies.")
     assert said([BEST])[2].endswith("31 seconds; the rest is predicted from them.")
+    two = said([BEST, Workflow(BEST.order[::-1])])[2]
+    assert two.endswith("of the rest 1 is served by their policies, 19 predicted."), two
     rows = [replace(row, episodes=500) for row in rows_of(WORKFLOWS)]
     trained = sentences(rows, "RedMeanderAgent", {**SUMMARY, "best_workflow": str(BEST)})
     assert trained[2] == "24 of 24 orders that differ were trained, in 100,000 episodes and 31 seconds."

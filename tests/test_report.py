@@ -16,14 +16,14 @@ from headless_browser import opened
 from program import call
 
 from workflow_rl.report.answer import read_confirmations
-from workflow_rl.report.curves import progress, smoothed, trainings
+from workflow_rl.report.curves import beginnings, progress, smoothed, trainings
 from workflow_rl.report.figure import evaluations
 from workflow_rl.report.page import page
 from workflow_rl.report.runs import Run, read_runs
 from workflow_rl.report.sections import sections
 from workflow_rl.report.timeline import read_timeline
 from workflow_rl.run_directory import RunDirectory
-from workflow_rl.run_log import VALIDATION_LOG, RankingRow, SearchRow, TrainingRow, ValidationRow
+from workflow_rl.run_log import VALIDATION_LOG, LearningRow, RankingRow, SearchRow, TrainingRow, ValidationRow
 
 TINY = (
     "--episodes-per-update=5",
@@ -173,23 +173,33 @@ def ranking_row(order: str, reward: float, status: str, alike: str = "") -> Rank
 
 
 def test_progress_of_a_search_by_hand() -> None:
-    """What a missed order earned counts for nothing; a lucky evaluation changes the best, not the regret."""
+    """What a missed order earned counts for nothing, and an order counts with what it had come to by then."""
     trials = [
         search_row(0, "missed", -1, kept=False),
-        search_row(1, "bad", -30, kept=True),
-        search_row(2, "lucky's twin", -5, kept=True),
-        search_row(3, "best", -11, kept=True),
+        search_row(1, "best", -30, kept=True),
+        search_row(2, "served", -12, kept=True),
+        search_row(3, "best", -9, kept=True),
+        search_row(4, "best", -11, kept=True),
     ]
     ranking = [
         ranking_row("best", -10, "kept"),
-        ranking_row("lucky", -12, "kept", alike="lucky's twin"),
-        ranking_row("bad", -31, "kept"),
+        ranking_row("served", -10, "served"),
         ranking_row("missed", -1, "missed"),
     ]
     course = progress(trials, ranking)
-    assert [point.best for point in course] == [None, -30, -5, -5]
-    assert [point.regret for point in course] == [None, 21, 2, 0]
-    assert [point.regret for point in progress(trials, [])] == [None] * 4
+    assert [point.best for point in course] == [None, -30, -12, -9, -9]
+    assert [point.regret for point in course] == [None, 20, 2, 0, 0]
+    assert [point.regret for point in progress(trials, [])] == [None] * 5
+
+
+def test_beginnings_are_told_apart_by_the_validations_that_end_them() -> None:
+    learnt = [LearningRow(0, episodes, 0, 0.0, 0.0, 0.0, 0.0, 0) for episodes in range(10, 90, 10)]
+    validated = [
+        ValidationRow(0, at, number, 0.0, 0.0, 0.0, False) for at, number in ((20, 0), (40, 1), (70, 0))
+    ]
+    parts = [[row.episodes for row in part] for part in beginnings(learnt, validated)]
+    assert parts == [[10, 20], [30, 40], [50, 60, 70], [80]]
+    assert list(beginnings(learnt, [])) == [tuple(learnt)]
 
 
 def test_a_timeline_is_a_window_of_the_trace(trained: Path) -> None:

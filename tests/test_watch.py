@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import pty
@@ -23,7 +24,7 @@ from program import call
 from rich.console import Console
 
 from workflow_rl.compiled_rollout import compile_player
-from workflow_rl.run_directory import is_going_on
+from workflow_rl.run_directory import LOCK, is_going_on
 from workflow_rl.run_log import read_training_log
 from workflow_rl.watch import watch
 
@@ -139,10 +140,21 @@ def test_a_finished_run_is_shown_at_once(run: Path, capsys: pytest.CaptureFixtur
     assert call("watch", run) == 0
     out = capsys.readouterr().out
     assert "complete" in out
-    assert re.search(r"orders\s+3 trained, \d kept to", out)
+    assert re.search(r"orders\s+2 trained, 2 kept to", out)
     assert "60/60" in out
     assert "time left" not in out
     assert out.endswith("\n")
+
+
+def test_a_run_that_has_yet_to_make_its_first_update(run: Path) -> None:
+    for name in ("training_log.csv", "search_log.csv", "ranking.csv", "summary.json"):
+        (run / name).unlink()
+    with (run / LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as a run holds it
+        shown = seen(run)
+    assert re.search(
+        r"run: workflow-rl train, going on, started \d+:\d+:\d+ ago\nno update has been made", shown
+    )
 
 
 def test_files_that_are_being_written_are_read_up_to_there(run: Path) -> None:

@@ -57,7 +57,9 @@ def _read_config(
     try:
         text = path.read_text()
         values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise SettingError(f"--config {path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
         raise SettingError(f"--config {path}: {error}") from error
     if not isinstance(values, dict):
         raise SettingError(f"--config {path}: expected a mapping of settings to values, got {values!r}")

@@ -101,7 +101,7 @@ class RunDisplay:
     def show_order(self, trial: int, workflow: Workflow, evaluation: Score) -> None:
         """Print what a trained order came to."""
         self._console.print(
-            f"order {trial}: {workflow}  evaluated reward {evaluation.reward:.1f} "
+            f"trial {trial}: {workflow}  evaluated reward {evaluation.reward:.1f} "
             f"± {evaluation.reward_standard_error:.1f}, compliance {percent(evaluation.compliance)}, "
             f"{percent(evaluation.observed_compliance)} by what blue could see "
             f"({evaluation.episodes} fresh episodes)",

@@ -121,7 +121,8 @@ def _untrained(rows: Sequence[RankingRow]) -> str:
     statuses = [row.status for row in rows if row.episodes == 0]
     served, predicted = statuses.count("served"), statuses.count("predicted")
     if served and predicted:
-        return f"; of the rest {served} are served by their policies, {predicted} predicted"
+        verb = "is" if served == 1 else "are"
+        return f"; of the rest {served} {verb} served by their policies, {predicted} predicted"
     if served:
         return "; the rest is served by their policies"
     return "; the rest is predicted from them" if predicted else ""

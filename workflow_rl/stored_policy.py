@@ -89,7 +89,7 @@ def read_policy(
         raise PolicyFileError(f"{file} does not say what it was trained for: {error} is missing") from error
     environment = gymnasium_environment(EnvironmentSettings(env=name, env_kwargs=json.dumps(kwargs)))
     if workflow is not None and not has_workflow:
-        raise SettingError(f"--workflow is for policies of workflow-rl train; {file} plays {name}")
+        raise SettingError(f"--workflow is for policies of workflow-rl train; {file} is told no order")
     for option, value in (("--simulator", simulator), ("--rules", rules)):
         if value is not None:
             _require_cage2(environment, file, option)
@@ -103,7 +103,12 @@ def read_policy(
 def _located(path: Path) -> tuple[Path, str | None]:
     """The policy file, and the order that did best with it if its run says so."""
     if not path.exists():
-        return SHIPPED.get(str(path), path), None
+        if (shipped := SHIPPED.get(str(path))) is None:
+            names = ", ".join(SHIPPED)
+            raise PolicyFileError(
+                f"there is no policy {path}; name a run's directory, a policy file or one of {names}"
+            )
+        return shipped, None
     if not path.is_dir():
         return path, None
     summary = RunDirectory(path).read_json(SUMMARY) or {}

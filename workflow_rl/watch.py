@@ -72,11 +72,16 @@ def _view(path: Path, runs: Sequence[Run], goes_on: bool) -> RenderableType:
     """The run that was worked on last in full, one line for each other."""
     last = max(runs, key=_last_change)
     if goes_on:
-        state = f"going on, last update {duration(time.time() - _last_change(last))} ago"
+        latest = "last update" if _has_begun(last) else "started"
+        state = f"going on, {latest} {duration(time.time() - _last_change(last))} ago"
     else:
         state = f"stopped; workflow-rl {kind_of_run(path).command} --resume {path} goes on"
     others = [_line(run, "stopped") for run in runs if run is not last]
     return Group(*others, _line(last, state), *_details(last))
+
+
+def _has_begun(run: Run) -> bool:
+    return bool(run.training or run.learning)
 
 
 def _last_change(run: Run) -> float:
@@ -91,7 +96,7 @@ def _line(run: Run, state: str) -> str:
 
 
 def _details(run: Run) -> list[RenderableType]:
-    if not run.training and not run.learning:
+    if not _has_begun(run):
         return ["no update has been made yet"]
     course = _course(run)
     table = _order_table(run) if run.training else _learning_table(run)
@@ -143,9 +148,10 @@ def _recent_speed(amounts: Sequence[int], seconds: Sequence[float]) -> float:
 
 def _order_table(run: Run) -> Table:
     table = figures_table(run.training[-1], run.training[-1].workflow_order)
-    kept = [row for row in run.search if row.met_threshold]
-    if run.search:
-        table.add_row("orders", f"{len(run.search)} trained, {len(kept)} kept to")
+    latest = {row.workflow: row for row in run.search}  # of an order that went on, what it has come to
+    kept = [row for row in latest.values() if row.met_threshold]
+    if latest:
+        table.add_row("orders", f"{len(latest)} trained, {len(kept)} kept to")
     if kept:
         best = max(kept, key=lambda row: row.evaluated_reward)
         table.add_row(

@@ -7,14 +7,16 @@ scatter too, and the interval is too wide rather than too narrow.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
 
 from workflow_rl.evaluation import NORMAL_95
-from workflow_rl.run_log import RankingRow, SearchRow, TrainingRow
+from workflow_rl.run_log import LearningRow, RankingRow, SearchRow, TrainingRow, ValidationRow
 
 _SHARE = 0.1
 """Of a training's updates that one point is the mean of."""
@@ -94,6 +96,19 @@ def trainings(rows: Sequence[TrainingRow]) -> Iterator[tuple[TrainingRow, ...]]:
             start = i
 
 
+def beginnings(
+    rows: Sequence[LearningRow], validations: Sequence[ValidationRow]
+) -> Iterator[tuple[LearningRow, ...]]:
+    """The rows of each beginning of a defender in turn; those of any other run together.
+
+    A row belongs to the beginning that is validated next; the last rows of a run that goes on wait for that.
+    """
+    ends = [validation.episodes for validation in validations]
+    numbers = [*(validation.beginning for validation in validations), None]
+    for _, part in groupby(rows, lambda row: numbers[bisect_left(ends, row.episodes)]):
+        yield tuple(part)
+
+
 @dataclass(frozen=True)
 class Progress:
     """A search after one of its trials.
@@ -101,8 +116,8 @@ class Progress:
     Attributes:
         trial: number of the trial, from 0.
         best: highest evaluated reward of an order that was kept to, so far; `None` before the first.
-        regret: what the best order is expected to earn more than the best of those trained and kept to so
-            far, by what the search believes at its end; `None` before the first, or without a ranking.
+        regret: what the best order is expected to earn more than that, by what the search believes at its
+            end; 0 if that is less; `None` before the first, or without a ranking.
     """
 
     trial: int
@@ -112,20 +127,12 @@ class Progress:
 
 def progress(trials: Sequence[SearchRow], ranking: Sequence[RankingRow]) -> list[Progress]:
     """How a search went on."""
-    expected = {order: row.reward for row in ranking for order in row.orders}
-    best_of_all = max((row.reward for row in ranking if row.status != "missed"), default=None)
+    expected = max((row.reward for row in ranking if row.status != "missed"), default=None)
     best: float | None = None
-    best_expected: float | None = None
     course = []
     for trial in trials:
         if trial.met_threshold:
-            best = _higher(best, trial.evaluated_reward)
-            best_expected = _higher(best_expected, expected.get(trial.workflow))
-        is_known = best_of_all is not None and best_expected is not None
-        regret = max(best_of_all - best_expected, 0.0) if is_known else None  # type: ignore[operator]
+            best = trial.evaluated_reward if best is None else max(best, trial.evaluated_reward)
+        regret = None if expected is None or best is None else max(expected - best, 0.0)
         course.append(Progress(trial.iteration, best, regret))
     return course
-
-
-def _higher(left: float | None, right: float | None) -> float | None:
-    return max((value for value in (left, right) if value is not None), default=None)

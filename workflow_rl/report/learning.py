@@ -10,7 +10,7 @@ import altair
 import numpy as np
 
 from workflow_rl.protocol import PUBLISHED
-from workflow_rl.report.curves import smoothed, trainings
+from workflow_rl.report.curves import beginnings, smoothed, trainings
 from workflow_rl.report.figure import (
     GREY,
     Chart,
@@ -62,7 +62,7 @@ def learning_figures(runs: Sequence[Run]) -> Iterator[Figure]:
             "validation",
             "Validation by the challenge's protocol",
             "Sum of the mean returns of the nine cells with its 95 % interval, on episodes kept for "
-            "validation. Dashed: what was published by the same rules.",
+            "validation; a line for each beginning. Dashed: what was published by the same rules.",
             _validation(runs),
         )
     lengths = {row.mean_length for run in runs for row in run.learning}
@@ -151,7 +151,12 @@ def _validation(runs: Sequence[Run]) -> Chart:
 
 
 def _environment_curves(runs: Sequence[Run], value: Callable[[LearningRow], float], title: str) -> Chart:
-    rows = (row for run in runs for row in curve_rows(run, run.learning, lambda row: row.steps, value))
+    rows = (
+        point
+        for run in runs
+        for number, part in enumerate(beginnings(run.learning, run.validation))
+        for point in curve_rows(run, part, lambda row: row.steps, value, training=number)
+    )
     y = altair.Y("mean:Q", title=title, scale=altair.Scale(zero=False))
     return finished(lines(rows, runs, "environment steps", y))
 

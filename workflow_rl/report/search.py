@@ -54,8 +54,8 @@ def search_figures(run: Run) -> Iterator[Figure]:
         yield Figure(
             f"regret-{stem}",
             f"Regret that is left: {run.label}",
-            "What the best order is expected to earn more than the best one trained so far and kept to, by "
-            "what the Gaussian process believes at the end.",
+            "What the best order is expected to earn, by what the Gaussian process believes at the end, more "
+            "than the best so far of those that kept to it.",
             _regret(run, known),
         )
     if run.ranking:
