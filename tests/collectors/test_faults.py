@@ -280,6 +280,23 @@ def test_a_missing_part_is_reported_at_once(collector: ExecutorCollector) -> Non
     assert collector.retries == 0
 
 
+def test_a_collector_that_cannot_go_on_says_so_to_all_who_wait_now_or_later(
+    impatient: ExecutorCollector,
+) -> None:
+    beat = Path(impatient._snapshots.path, "workers", str(workers_of(impatient)[0]))
+    impatient.submit(tickets([0], environment=specification("Uneven", longest=1, step_seconds=60.0)))
+    beat.unlink()
+    beat.mkdir()  # who looks after the workers cannot read it
+    time.sleep(0.5)
+    impatient.submit(tickets([1], batch=1))
+    for batch in (0, 1):
+        with pytest.raises(
+            CollectorError, match=r"^the collector cannot go on: IsADirectoryError: "
+        ) as raised:
+            impatient.collect(batch)
+        assert isinstance(raised.value.__cause__, IsADirectoryError)
+
+
 @contextlib.contextmanager
 def treating_fresh_workers(sign: signal.Signals, times: int) -> Iterator[list[int]]:
     """Send a signal to so many processes of the fork server, each as soon as it exists; yields their ids."""

@@ -41,12 +41,14 @@ class _Batch:
 
     def wait(self) -> Episodes:
         """All of them, in index order; an error as soon as there is one."""
-        while self.error is None and sum(len(part) for part in self.parts) < len(self.tickets):
+        num_missing = len(self.tickets) - sum(map(len, self.parts))
+        while self.error is None and num_missing > 0:
             arrival = self.inbox.get()
             if isinstance(arrival, WorkflowRLError):
                 self.error = arrival
             else:
                 self.parts.append(arrival)
+                num_missing -= len(arrival)
         if self.error is not None:
             raise self.error
         return Episodes.concatenate(sorted(self.parts, key=lambda part: part.tickets[0].episode))

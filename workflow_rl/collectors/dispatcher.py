@@ -80,6 +80,7 @@ class Dispatcher:
         self._numbers = itertools.count()
         self._useless_pools = 0
         self._next_check = 0.0
+        self._ending: CollectorError | None = None
         self._starter = Starter()
         self._unstarted: deque[Pool] = deque()
         self._starting: set[Pool] = set()
@@ -95,6 +96,8 @@ class Dispatcher:
             inbox: takes their episodes, perhaps in parts, or the error that ends the batch.
         """
         self._messages.put(self._call(tickets, inbox))
+        if self._ending is not None:
+            self._refuse_unread(self._ending)
 
     def close(self) -> None:
         """End the workers at once, whatever they are doing; calls that are open end with an error."""
@@ -104,12 +107,17 @@ class Dispatcher:
         join([process for pool in self._pools for process in pool.terminate()])
 
     def _run(self) -> None:
+        ending = CollectorError("the collector has ended")
         try:
             while (message := self._next_message()) is not None:
                 self._handle(message)
                 self._hand_out()
-        finally:
-            self._give_up([*self._waiting, *self._open_calls()], CollectorError("the collector has ended"))
+        except Exception as error:  # noqa: BLE001  (whatever it is, who waits for episodes would wait for ever)
+            ending = CollectorError(f"the collector cannot go on: {type(error).__name__}: {error}")
+            ending.__cause__ = error
+        self._ending = ending  # before the last look at the messages, or one could come between
+        self._give_up([*self._waiting, *self._open_calls()], ending)
+        self._refuse_unread(ending)
 
     def _next_message(self) -> Call | Report | None:
         """The next message; meanwhile look after the workers. `None` is the end."""
@@ -210,6 +218,14 @@ class Dispatcher:
 
     def _open_calls(self) -> list[Call]:
         return [call for pool in self._pools for call in pool.calls.values()]
+
+    def _refuse_unread(self, error: WorkflowRLError) -> None:
+        """End calls that nobody will read any more."""
+        with contextlib.suppress(Empty):
+            while True:
+                message = self._messages.get_nowait()
+                if isinstance(message, Call):
+                    message.inbox.put(error)
 
     def _give_up(self, calls: Iterable[Call], error: WorkflowRLError) -> None:
         for call in calls:
