@@ -33,6 +33,7 @@ LAYERS = {
         "main_preload",
         "closing",
         "cores",
+        "open_files",
         "machine",
     ),
     "simulators": ("cage2", "cage2.*"),

@@ -26,6 +26,7 @@ from workflow_rl import __version__
 from workflow_rl.compilation import IS_CACHE_WRITABLE
 from workflow_rl.compiled_rollout import is_player_cached
 from workflow_rl.cores import usable_cores
+from workflow_rl.open_files import files_needed, most_workers, open_files_limit
 
 if sys.platform != "win32":
     import resource
@@ -36,8 +37,6 @@ _LEARNER_BYTES = 600e6
 _WORKER_BYTES = 25e6
 """Of its own, where a fork server shares what is loaded (docs/performance.md: 8 MB, CybORG more)."""
 
-_FILES_OF_A_WORKER = 3
-_FILES_OF_A_LEARNER = 64
 _DEFAULT_WORKERS = 100
 _MOST_ON_WINDOWS = 61
 _GIGABYTE = 1e9
@@ -110,7 +109,7 @@ def diagnose() -> Diagnosis:
         _compiled_code(),
         _directory(Path.cwd()),
     )
-    return Diagnosis(findings, tuple(worker_advice(usable_cores(), memory, _open_files())))
+    return Diagnosis(findings, tuple(worker_advice(usable_cores(), memory, open_files_limit())))
 
 
 def worker_advice(cores: int, memory: float | None, open_files: int | None) -> Iterator[WorkerAdvice]:
@@ -127,9 +126,7 @@ def worker_advice(cores: int, memory: float | None, open_files: int | None) -> I
     if memory is not None:
         bounds["as many as the free memory holds"] = int((memory - _LEARNER_BYTES) // _WORKER_BYTES)
     if open_files is not None:
-        bounds["as many as the limit of open files allows: raise ulimit -n"] = (
-            open_files - _FILES_OF_A_LEARNER
-        ) // _FILES_OF_A_WORKER
+        bounds["as many as the limit of open files allows: raise ulimit -n"] = most_workers(open_files)
     if sys.platform == "win32":
         bounds["as many as Windows allows"] = _MOST_ON_WINDOWS
     reason = min(bounds, key=lambda name: bounds[name])
@@ -182,9 +179,9 @@ def _start_method() -> Finding:
 
 def _limits() -> Iterator[Finding]:
     """Limits that the system sets to a process or a user."""
-    files = _open_files()
-    needed = _FILES_OF_A_LEARNER + _FILES_OF_A_WORKER * _DEFAULT_WORKERS
-    yield _limit("open files", files, needed, f"{_DEFAULT_WORKERS} workers need {needed}: raise ulimit -n")
+    needed = files_needed(_DEFAULT_WORKERS)
+    advice = f"{_DEFAULT_WORKERS} workers need {needed}: raise ulimit -n"
+    yield _limit("open files", open_files_limit(), needed, advice)
     processes = None if sys.platform == "win32" else _soft_limit(resource.RLIMIT_NPROC)
     needed = 2 * _DEFAULT_WORKERS
     yield _limit("processes", processes, needed, f"{_DEFAULT_WORKERS} workers may not start: raise ulimit -u")
@@ -194,10 +191,6 @@ def _limit(name: str, limit: int | None, needed: int, advice: str) -> Finding:
     if limit is None:
         return Finding(name, "no limit")
     return Finding(name, str(limit)) if limit >= needed else Finding(name, str(limit), Status.NOTE, advice)
-
-
-def _open_files() -> int | None:
-    return None if sys.platform == "win32" else _soft_limit(resource.RLIMIT_NOFILE)
 
 
 def _soft_limit(kind: int) -> int | None:

@@ -17,6 +17,8 @@ from multiprocessing import forkserver, spawn
 from multiprocessing.context import BaseContext
 from pathlib import Path
 
+from workflow_rl.open_files import raise_open_files_limit
+
 if sys.platform != "win32":
     from workflow_rl.worker_process import WorkerContext
 
@@ -31,14 +33,15 @@ _THREAD_COUNTS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", 
 def worker_context(preload: Sequence[str]) -> BaseContext:
     """The way to start workers here: forkserver, or spawn where there is none (Windows).
 
-    Starts the fork server and returns at once. A process has one: if it runs already, it goes on with what it
-    has imported.
+    Lets this process open more files, starts the fork server and returns at once. A process has one: if it
+    runs already, it goes on with what it has imported.
 
     Args:
         preload: modules that it imports before the first worker.
     """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
+    raise_open_files_limit()
     context = WorkerContext()
     context.set_forkserver_preload([*preload, "workflow_rl.main_preload"])
     with _environment_of_workers(), _interrupts_held():

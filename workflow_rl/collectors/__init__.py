@@ -31,6 +31,7 @@ def make_collector(settings: CollectorSettings, environment: EnvironmentSpec) ->
     Raises:
         SettingError: the settings and the environment do not go together, or there is no Ray cluster.
         MissingExtraError: Ray is asked for and not installed.
+        CollectorError: the system does not allow so many workers.
     """
     if settings.collector == "ray":
         with _needing_ray():

@@ -28,6 +28,7 @@ from workflow_rl.collectors.thread_pool import SnapshotShelf, ThreadPool
 from workflow_rl.collectors.worker_pool import WorkerPool
 from workflow_rl.environments import POLICY_PRELOAD
 from workflow_rl.fork_server import worker_context
+from workflow_rl.open_files import require_open_files
 
 _WORKERS_PER_POOL = 10
 """Workers that are lost together when one of them is."""
@@ -49,6 +50,7 @@ class ExecutorCollector(BarrierFreeCollector):
         workers_per_pool: processes that share an executor (at most 61 on Windows, the limit of its wait).
 
     Raises:
+        CollectorError: the system does not let this process have so many workers.
         ValueError: there is a time limit for episodes, which nothing can end in a thread.
     """
 
@@ -67,6 +69,7 @@ class ExecutorCollector(BarrierFreeCollector):
             shelf = SnapshotShelf()
             super().__init__(n_workers, shelf, partial(ThreadPool, n_workers, shelf))
             return
+        require_open_files(n_workers)
         directory = SnapshotDirectory()
 
         def make_pool(size: int, report: Callable[[Report], None]) -> WorkerPool:

@@ -38,6 +38,7 @@ from workflow_rl.episode import (
     context_of,
 )
 from workflow_rl.errors import CollectorError, EpisodeError, WorkflowRLError
+from workflow_rl.open_files import require_open_files
 from workflow_rl.rollout import failed_episode
 from workflow_rl.seeding import environment_seed, episode_key
 
@@ -54,10 +55,14 @@ class SynchronousCollector(OnDemandCollector):
     Args:
         n_workers: environments at most.
         preload: what the fork server imports before the first of them (`environments.preload_modules`).
+
+    Raises:
+        CollectorError: the system does not let this process have so many workers.
     """
 
     def __init__(self, n_workers: int, *, preload: Sequence[str] = (POLICY_PRELOAD,)) -> None:
         super().__init__()
+        require_open_files(n_workers)
         self._n_workers = n_workers
         self._preload = preload
         self._environments: LockstepEnvironments | None = None
