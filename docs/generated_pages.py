@@ -78,8 +78,8 @@ def commands_page() -> str:
         "interrupted by Ctrl-C, with everything written. `-h` is `--help`; `workflow-rl --version` tells the "
         "version.",
         "## Shell completion",
-        "Commands and options are completed once the shell knows how; put the line of yours into its "
-        "start-up file:",
+        "Commands, options and their values are completed once the shell knows how; put the line of yours "
+        "into its start-up file:",
         '```bash\neval "$(_WORKFLOW_RL_COMPLETE=bash_source workflow-rl)"    # ~/.bashrc\n```',
         '```zsh\neval "$(_WORKFLOW_RL_COMPLETE=zsh_source workflow-rl)"     # ~/.zshrc\n```',
         "```fish\n_WORKFLOW_RL_COMPLETE=fish_source workflow-rl | source  # ~/.config/fish/config.fish\n```",

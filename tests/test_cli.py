@@ -476,7 +476,7 @@ def test_every_command_shows_an_example_of_itself(name: str, command: click.Comm
     assert any(line.startswith(f"    {name} ") for line in shown)
 
 
-def test_shells_complete_commands_and_options() -> None:
+def test_shells_complete_commands_options_and_values() -> None:
     def completed(words: str) -> str:
         program = "import sys; sys.argv = ['workflow-rl']; from workflow_rl.cli import main; main()"
         number = str(len(words.split()) - 1)
@@ -486,3 +486,4 @@ def test_shells_complete_commands_and_options() -> None:
 
     assert "plain,train-env\n" in completed("workflow-rl tr")
     assert completed("workflow-rl train --n-w") == "plain,--n-workers\n"
+    assert completed("workflow-rl train --red-agent B") == "plain,B_lineAgent\n"

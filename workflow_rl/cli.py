@@ -13,7 +13,7 @@ import os
 import sys
 import time
 import tomllib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -71,18 +71,23 @@ def _read_config(
 
 def _option(group: Any, item: dataclasses.Field[Any], default: Any) -> click.Option:
     kind = value_type(group, item)
-    rules = item.metadata
-    help_text = rules["help"]
-    if not rules["choices"] and (allowed := allowed_values(item)):
+    choices: Sequence[str] = item.metadata["choices"]
+    help_text = item.metadata["help"]
+    if not choices and (allowed := allowed_values(item)):
         help_text += f" ({allowed})"
     name = flag(item.name)
+
+    def completions(_context: click.Context, _option: click.Parameter, typed: str) -> list[str]:
+        return [choice for choice in choices if choice.startswith(typed)]
+
     return click.Option(
         [item.name, f"{name}/--no-{name[2:]}" if kind is bool else name],
         type=click.Path(path_type=Path) if kind is Path else kind,
-        metavar="|".join(rules["choices"]) or None,
+        metavar="|".join(choices) or None,
         default=default,
         show_default=default is not None,
         help=help_text,
+        shell_complete=completions if choices else None,
     )
 
 

@@ -54,8 +54,8 @@ def search_figures(run: Run) -> Iterator[Figure]:
         yield Figure(
             f"regret-{stem}",
             f"Regret that is left: {run.label}",
-            "What the best order is expected to earn, by what the Gaussian process believes at the end, more "
-            "than the best so far of those that kept to it.",
+            "How much more the best order is expected to earn, by what the Gaussian process believes at the "
+            "end, than the best policy so far that kept to its order.",
             _regret(run, known),
         )
     if run.ranking:
