@@ -216,8 +216,17 @@ def test_torch_and_optional_packages_stay_where_they_belong(module: str) -> None
         assert package not in foreign or module in allowed
 
 
+def loaded_with(modules: list[str]) -> set[str]:
+    """Top-level names of all that a fresh interpreter has loaded after it imported some modules."""
+    program = f"import json, sys, {', '.join(modules)}; print(json.dumps(sorted(sys.modules)))"
+    output = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT.parent
+    ).stdout
+    return {name.split(".")[0] for name in json.loads(output.splitlines()[-1])}
+
+
 def test_workers_load_no_learner() -> None:
-    """What a worker inherits from the fork server and imports itself, in a fresh interpreter."""
+    """What a worker inherits from the fork server and imports itself."""
     modules = [
         "workflow_rl.collectors.worker",
         "workflow_rl.collectors.preload",
@@ -226,13 +235,15 @@ def test_workers_load_no_learner() -> None:
     ]
     if importlib.util.find_spec("csle_cyborg") is not None:
         modules.append("workflow_rl.cage2.cyborg_preload")
-    program = f"import json, sys, {', '.join(modules)}; print(json.dumps(sorted(sys.modules)))"
-    output = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT.parent
-    ).stdout
-    loaded = {name.split(".")[0] for name in json.loads(output.splitlines()[-1])}
+    loaded = loaded_with(modules)
     assert {"numba", "gymnasium"} <= loaded
     assert not loaded & {"torch", "ray", "sklearn", "tensorboard", "safetensors"}
+
+
+def test_what_shows_runs_loads_no_learner() -> None:
+    loaded = loaded_with(["workflow_rl.watch", "workflow_rl.report.sections", "workflow_rl.report.page"])
+    assert "altair" in loaded
+    assert not loaded & {"torch", "sklearn"}
 
 
 def dependencies() -> set[str]:

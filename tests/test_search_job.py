@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from workflow_rl import commands, search_job
+from workflow_rl import commands
 from workflow_rl.errors import RunDirectoryError, SettingError
-from workflow_rl.run_directory import RunDirectory
+from workflow_rl.run_directory import ANSWER, RunDirectory
 from workflow_rl.run_log import RankingRow, read_ranking
 from workflow_rl.settings import FullSearchSettings, TrainSettings
 
@@ -39,7 +39,7 @@ def search(path: Path, **changes: Any) -> int:
 
 
 def answer(path: Path) -> Any:
-    return json.loads((path / search_job.ANSWER).read_text())["attackers"]
+    return json.loads((path / ANSWER).read_text())["attackers"]
 
 
 def test_everything_is_answered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,11 +22,11 @@ from typing import Any
 
 from rich.console import Console
 
-from workflow_rl import commands, evaluation_job, search_job
+from workflow_rl import commands, evaluation_job
 from workflow_rl.cores import usable_cores
 from workflow_rl.errors import RunDirectoryError, SettingError, WorkflowRLError
 from workflow_rl.loaded_policy import Policy
-from workflow_rl.run_directory import SUMMARY, RunDirectory, default_run_directory
+from workflow_rl.run_directory import ANSWER, SUMMARY, RunDirectory, default_run_directory
 from workflow_rl.run_log import (
     LearningRow,
     RankingRow,
@@ -86,7 +86,7 @@ class Run(os.PathLike[str]):
             RunDirectoryError: there is none yet.
         """
         directory = RunDirectory(self.path)
-        for name in (search_job.ANSWER, SUMMARY):
+        for name in (ANSWER, SUMMARY):
             content: Mapping[str, Any] | None = directory.read_json(name)
             if content is not None:
                 return content

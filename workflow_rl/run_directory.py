@@ -39,6 +39,8 @@ if sys.platform != "win32":
 
 CONFIG = "config.json"
 SUMMARY = "summary.json"
+ANSWER = "answer.json"
+"""What a search of all attackers came to (`search_job`)."""
 ERROR_LOG = "error.log"
 TENSORBOARD = "tensorboard"
 LOCK = "lock"

@@ -40,13 +40,12 @@ from workflow_rl.evaluation import (
 from workflow_rl.findings import by_policy
 from workflow_rl.policy import load_policy
 from workflow_rl.rollout import check_environment
-from workflow_rl.run_directory import CONFIG, SUMMARY, RunDirectory
+from workflow_rl.run_directory import ANSWER, CONFIG, SUMMARY, RunDirectory
 from workflow_rl.run_log import RankingRow, read_ranking
 from workflow_rl.run_opening import OpenRun, new_run, resumed_run
 from workflow_rl.settings import FullSearchSettings, TrainSettings
 from workflow_rl.workflow import Workflow
 
-ANSWER = "answer.json"
 CONFIRMATIONS = "confirmations.json"
 
 

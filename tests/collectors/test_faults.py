@@ -85,6 +85,16 @@ def test_a_worker_killed_in_the_middle_of_an_episode(collector: ExecutorCollecto
     assert victim not in played.worker[-2:]
 
 
+def test_a_worker_killed_by_a_signal_without_a_name(collector: ExecutorCollector) -> None:
+    victim, *_ = workers_of(collector)
+    collector.submit(tickets(range(6), batch=0, environment=UNHURRIED))
+    time.sleep(0.1)
+    os.kill(victim, signal.SIGRTMIN + 6)
+    assert_all_played(collector, 0, range(6))
+    (blamed,) = [retry for retry in collector.retried if retry.failures > 0]
+    assert blamed.detail == f"its worker was killed by signal {signal.SIGRTMIN + 6}"
+
+
 def test_every_worker_killed_while_nobody_waits(collector: ExecutorCollector) -> None:
     for worker in workers_of(collector):
         kill(worker)

@@ -51,5 +51,6 @@ def _end_with_parent(when_orphaned: Callable[[], None]) -> None:
 def ending_of(exit_code: int) -> str:
     """How a process ended, in words."""
     if exit_code < 0:
-        return f"was killed by {signal.Signals(-exit_code).name}"
+        name = next((known.name for known in signal.Signals if known == -exit_code), f"signal {-exit_code}")
+        return f"was killed by {name}"  # real-time signals have no names
     return f"ended with exit code {exit_code}"

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workflow_rl.run_directory import RunDirectory
-from workflow_rl.search_job import ANSWER
+from workflow_rl.run_directory import ANSWER, RunDirectory
 
 
 @dataclass(frozen=True)
@@ -21,6 +20,7 @@ class Confirmation:
         reward: mean return.
         standard_error: of that mean.
         compliance: 0..1; `None` without an order, or without a fix to judge.
+        kept_orders: how many of the orders that differ the policy kept to; `None` without an order.
     """
 
     red_agent: str
@@ -28,6 +28,7 @@ class Confirmation:
     reward: float
     standard_error: float
     compliance: float | None
+    kept_orders: str | None
 
 
 def read_confirmations(paths: Sequence[Path]) -> tuple[Confirmation, ...]:
@@ -50,7 +51,8 @@ def _confirmations(attacker: Mapping[str, Any]) -> Iterator[Confirmation]:
             score["reward"],
             score["reward_standard_error"],
             score["compliance"],
+            f"{len(found['kept_orders'])} of the {len(attacker['ranking'])} orders that differ",
         )
     if attacker["unbound"] is not None:
         reward, standard_error = attacker["unbound"]
-        yield Confirmation(red_agent, None, reward, standard_error, None)
+        yield Confirmation(red_agent, None, reward, standard_error, None, None)
