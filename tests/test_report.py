@@ -230,6 +230,19 @@ def test_the_charts_hold_the_figures_of_the_logs(trained: Path) -> None:
     assert sum(seconds.values()) == pytest.approx(run.summary["wall_seconds"])
 
 
+def test_to_what_the_best_policy_keeps_is_said_if_its_order_was_kept_to(trained: Path) -> None:
+    (run,) = read_runs([trained])
+    best, *others = (replace(row, policy_of=row.workflow) for row in run.ranking)
+    summary = {**run.summary, "best_workflow": best.workflow}
+
+    def shown(status: str) -> str:
+        ranking = (replace(best, status=status), *others)
+        return page("Report", list(sections([replace(run, ranking=ranking, summary=summary)])))
+
+    assert f"<td>1 of the {len(run.ranking)} orders that differ</td>" in shown("kept")
+    assert ">policy keeps to<" not in shown("missed")
+
+
 def test_policies_are_marked_where_their_training_had_got_to(trained: Path) -> None:
     (run,) = read_runs([trained])
     assert [row["x"] for row in evaluations(run)] == [20, 40, 60]
@@ -302,7 +315,8 @@ def test_the_leaderboard_beside_an_evaluation(trained: Path) -> None:
 
 def test_what_a_search_of_all_attackers_ended_with(trained: Path) -> None:
     score = {"reward": -20.0, "reward_standard_error": 1.0, "compliance": 0.96}
-    attacker = {"red_agent": "B_lineAgent", "confirmations": [{"workflow": "user,...", "score": score}]}
+    confirmed = {"workflow": "user,...", "score": score, "kept_orders": ["user,...", "op_host,..."]}
+    attacker = {"red_agent": "B_lineAgent", "confirmations": [confirmed], "ranking": [{}] * 6}
     answer = {"attackers": [{**attacker, "unbound": [-15.0, 0.5]}, {**attacker, "unbound": None}]}
     (trained / "answer.json").write_text(json.dumps(answer))
     found = read_confirmations([trained])
@@ -312,8 +326,10 @@ def test_what_a_search_of_all_attackers_ended_with(trained: Path) -> None:
         ("user,...", -20),
     ]
     html = page("Report", list(sections(read_runs([trained]), found)))
-    assert "<td>user,<wbr>...</td><td>-20.0 ± 2.0</td><td>96.0 %</td>" in html
-    assert "<td>no order</td><td>-15.0 ± 1.0</td><td>-</td>" in html
+    assert (
+        "<td>user,<wbr>...</td><td>-20.0 ± 2.0</td><td>96.0 %</td><td>2 of the 6 orders that differ<" in html
+    )
+    assert "<td>no order</td><td>-15.0 ± 1.0</td><td>-</td><td>-</td>" in html
 
 
 def test_validations_of_a_defender(trained: Path) -> None:

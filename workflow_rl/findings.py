@@ -71,6 +71,11 @@ def _table(groups: Sequence[Sequence[RankingRow]], title: str) -> Table:
     return table
 
 
+def best_row(rows: Sequence[RankingRow], summary: Mapping[str, Any]) -> RankingRow:
+    """The row of the best order that a run found, which its summary names."""
+    return next(row for row in rows if summary["best_workflow"] in row.orders)
+
+
 def sentences(rows: Sequence[RankingRow], red_agent: str, summary: Mapping[str, Any]) -> tuple[str, ...]:
     """What was found, how well its policy keeps to it and to which other orders, and what was spent.
 
@@ -79,7 +84,7 @@ def sentences(rows: Sequence[RankingRow], red_agent: str, summary: Mapping[str, 
         red_agent: the attacker.
         summary: of the run.
     """
-    best = next(row for row in rows if summary["best_workflow"] in row.orders)
+    best = best_row(rows, summary)
     alike = f", which no rule tells from {_num_alike(best)} others," if best.equivalent_orders else ""
     chance = f"{100 * best.chance_to_be_best:.0f} %"
     sure = f"with a chance of {chance} no order earns more, as far as policies are trained"
@@ -89,27 +94,30 @@ def sentences(rows: Sequence[RankingRow], red_agent: str, summary: Mapping[str, 
         f"{sure if best.status == 'kept' else 'no training kept to its order as well as demanded'}.",
         f"Its policy keeps to it in {percent(best.compliance)} of its fixes, "
         f"{percent(best.observed_compliance)} by what blue could see, in fresh episodes"
-        f"{_served(best, rows) if best.status == 'kept' else ''}.",
+        f"{f'; as well as demanded it keeps to {kept_orders(best, rows)}' if best.status == 'kept' else ''}.",
         f"{_trained(rows)}, in {summary['episodes']:,} episodes and {summary['wall_seconds']:.0f} seconds"
         f"{_untrained(rows)}.",
     )
 
 
-def _served(best: RankingRow, rows: Sequence[RankingRow]) -> str:
-    """To which orders the best policy keeps, and what they have in common."""
+def kept_orders(best: RankingRow, rows: Sequence[RankingRow]) -> str:
+    """To which orders the policy of a row keeps, and what these have in common.
+
+    Args:
+        best: the row; its own order is kept to.
+        rows: of the ranking.
+    """
     served = [row for row in rows if row.policy_of == best.policy_of]
-    if len(served) == 1:
-        return "; as well as demanded it keeps to no other"
     if len(served) == len(rows):
-        return f"; as well as demanded it keeps to all {len(rows)} orders that differ"
+        return f"all {len(rows)} orders that differ"
+    count = f"{len(served)} of the {len(rows)} orders that differ"
+    if len(served) == 1:
+        return count
     orders = [Workflow.parse(order) for row in served for order in row.orders]
     shared = shared_precedences(orders)
     that = ": all that" if len(orders_with(shared)) == len(orders) else ", all of which"
     pairs = " and ".join(f"{first.label} before {second.label}" for first, second in shared)
-    return (
-        f"; as well as demanded it keeps to {len(served)} of the {len(rows)} orders that differ"
-        f"{f'{that} put {pairs}' if shared else ''}"
-    )
+    return f"{count}{that} put {pairs}" if shared else count
 
 
 def _trained(rows: Sequence[RankingRow]) -> str:

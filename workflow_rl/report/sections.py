@@ -8,6 +8,7 @@ from typing import Any
 from workflow_rl.cage2.scenario import RED_AGENTS
 from workflow_rl.display import percent
 from workflow_rl.evaluation import HORIZONS, NORMAL_95
+from workflow_rl.findings import best_row, kept_orders
 from workflow_rl.protocol import PUBLISHED
 from workflow_rl.report.answer import Confirmation
 from workflow_rl.report.leaderboard import leaderboard_figure
@@ -67,10 +68,11 @@ def _answer(confirmations: Sequence[Confirmation]) -> Table:
             found.workflow or "no order",
             f"{found.reward:.1f} ± {NORMAL_95 * found.standard_error:.1f}",
             percent(found.compliance),
+            found.kept_orders or "-",
         )
         for found in confirmations
     )
-    return Table(("attacker", "order", "reward", "compliance"), rows)
+    return Table(("attacker", "order", "reward", "compliance", "its policy keeps to"), rows)
 
 
 def _overview(runs: Sequence[Run]) -> Table:
@@ -96,10 +98,19 @@ def _facts(run: Run) -> dict[str, Any]:
         "warm throughput": _quantity(summary.get("warm_episodes_per_second"), "episodes/s"),
         "best order": summary.get("best_workflow"),
         "evaluated reward, 95 %": _evaluated_reward(summary),
+        "policy keeps to": _kept_orders(run),
         "compliance": _share(summary.get("best_compliance")),
         "compliance as blue sees it": _share(summary.get("best_observed_compliance")),
         "retries": summary.get("retries"),
     }
+
+
+def _kept_orders(run: Run) -> str | None:
+    """Of a run whose best order was kept to."""
+    if not run.ranking or run.summary.get("best_workflow") is None:
+        return None
+    best = best_row(run.ranking, run.summary)
+    return kept_orders(best, run.ranking) if best.status == "kept" else None
 
 
 def _quantity(value: float | None, unit: str) -> str | None:
