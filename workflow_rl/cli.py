@@ -9,7 +9,6 @@ import dataclasses
 import inspect
 import json
 import math
-import os
 import sys
 import time
 import tomllib
@@ -21,6 +20,7 @@ from typing import Any, NoReturn
 import click
 
 from workflow_rl import __version__
+from workflow_rl.cores import usable_cores
 from workflow_rl.environments import (
     cage2_environment,
     executor_of,
@@ -55,7 +55,7 @@ def _read_config(
     if path is None:
         return None
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
         raise SettingError(f"--config {path} cannot be read: {error.strerror}") from error
@@ -273,7 +273,7 @@ def train_defender_command() -> None:
     metavar="ORDER",
     help="Order that a policy of train --universal is told; default: the best one of its run.",
 )
-@click.option("--n-workers", default=os.cpu_count() or 1, show_default=True, help="Worker processes.")
+@click.option("--n-workers", type=int, help="Worker processes.  [default: one for each core]")
 @click.option(
     "--collector", default="executor", show_default=True, help="executor, ray, synchronous or sequential."
 )
@@ -284,7 +284,7 @@ def train_defender_command() -> None:
 @click.option("--traceback", is_flag=True, help="If the environment raises, print the worker's traceback.")
 def evaluate_command(
     path: Path,
-    n_workers: int,
+    n_workers: int | None,
     collector: str,
     ray_address: str | None,
     traceback: bool,
@@ -306,6 +306,7 @@ def evaluate_command(
 
     from workflow_rl import evaluation_job
 
+    n_workers = usable_cores() if n_workers is None else n_workers
     players = CollectorSettings(collector=collector, n_workers=n_workers, ray_address=ray_address)
     try:
         evaluation_job.evaluate(path, evaluation_job.EvaluationPlan(**plan), players, Console())
