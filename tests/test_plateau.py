@@ -53,7 +53,7 @@ def test_without_reaching_the_threshold_reward_counts_among_equals() -> None:
 
 
 def test_a_batch_without_fixes_keeps_to_nothing() -> None:
-    assert waits([(-5.0, None)] * 20) == waits([(-5.0, 0.0)] * 20)
+    assert waits([(-30.0, 0.97)] * 20 + [(0.0, None)] * 20)[-1] == 30
 
 
 def test_it_survives_a_checkpoint() -> None:
