@@ -72,10 +72,13 @@ def test_onnxruntime_chooses_what_the_policy_chose(workflow: Workflow | None, tm
     }
 
 
-def test_decimal_actions_have_no_most_probable_one(tmp_path: Path) -> None:
+def test_decimal_actions_have_no_most_probable_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     environment = EnvironmentSpec("Pendulum-v1")
     policy = store(tmp_path / "policy", environment, workflow=None)
     assert call("export-onnx", tmp_path / "policy", tmp_path / "policy.onnx") == 0
+    assert capsys.readouterr().out.endswith("policy.onnx: observation of 3 numbers in, logits out\n")
     session = onnxruntime.InferenceSession(tmp_path / "policy.onnx", providers=["CPUExecutionProvider"])
     assert [output.name for output in session.get_outputs()] == ["logits"]
     seen = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)

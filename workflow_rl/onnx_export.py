@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
 
 from workflow_rl.errors import MissingExtraError, PolicyFileError, SettingError
 from workflow_rl.inference import split_parameters
@@ -29,7 +30,7 @@ _IR_VERSION = 8
 
 
 def export_onnx(path: Path, file: Path, *, workflow: str | None = None) -> int:
-    """Write a policy as an ONNX file.
+    """Write a policy as an ONNX file, and print what goes into it and comes out.
 
     Args:
         path: what `stored_policy.read_policy` takes.
@@ -44,11 +45,18 @@ def export_onnx(path: Path, file: Path, *, workflow: str | None = None) -> int:
         PolicyFileError: the policy cannot be read, or the file cannot be written.
         SettingError: the policy is bound by an action mask, which a network alone does not keep to.
     """
-    content = onnx_model(read_policy(path, workflow=workflow)).SerializeToString()
+    stored = read_policy(path, workflow=workflow)
+    model = onnx_model(stored)
     try:
-        file.write_bytes(content)
+        file.write_bytes(model.SerializeToString())
     except OSError as error:
         raise PolicyFileError(f"cannot write {file}: {error.strerror or error}") from error
+    outputs = " and ".join(output.name for output in model.graph.output)
+    Console().print(
+        f"{file}: observation of {stored.policy.shape.num_observations} numbers in, {outputs} out",
+        highlight=False,
+        soft_wrap=True,
+    )
     return 0
 
 
