@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -15,7 +18,7 @@ from typing import Any
 import pytest
 
 from workflow_rl.errors import RunDirectoryError
-from workflow_rl.run_directory import CONFIG, TENSORBOARD, RunDirectory
+from workflow_rl.run_directory import CONFIG, TENSORBOARD, RunDirectory, is_going_on
 from workflow_rl.run_log import (
     SEARCH_COLUMNS,
     SEARCH_LOG,
@@ -309,6 +312,19 @@ def test_scalars_reach_tensorboard_and_a_resumed_run_replaces_its_last_steps(run
         (200, 2.0),
         (300, 2.0),
     ]
+
+
+def test_a_file_system_without_locks_will_do(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lustre, as many clusters mount it, answers as flock(2) does here."""
+
+    def no_lock(*_: object) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", no_lock)
+    with run:
+        append_training_rows(run, 1)
+    assert read_training_log(run.path) == training_rows(1)
+    assert is_going_on(run.path), "for all that is known"
 
 
 def test_close_may_be_called_twice(run: RunDirectory) -> None:

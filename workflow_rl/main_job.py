@@ -3,9 +3,10 @@
 A universal run chooses nothing: it trains one policy on all workflows and evaluates it on each of them.
 
 Everything a run produces is in its directory. A checkpoint is written after the first update in every so many
-seconds, at the end of every order, and when a run is interrupted or its episodes cannot be played. All that
-happens after a checkpoint is a function of it, so a resumed run goes on between the same two updates and ends
-with the same weights and logs as one that was never stopped (`checkpoint` says what exactly is promised).
+seconds, at the end of every order, and when a run is interrupted or its training episodes cannot be played.
+All that happens after a checkpoint is a function of it, so a resumed run goes on between the same two updates
+and ends with the same weights and logs as one that was never stopped (`checkpoint` says what exactly is
+promised).
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ resumed run first cuts its logs back to the rows that its saved state knows of.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -45,6 +46,9 @@ ERROR_LOG = "error.log"
 TENSORBOARD = "tensorboard"
 LOCK = "lock"
 
+_WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
+"""What a file system answers that knows no locks."""
+
 
 def default_run_directory(seed: int) -> Path:
     """Where a run goes when its user names no place: runs/<date>-<time>-seed<seed>."""
@@ -54,8 +58,8 @@ def default_run_directory(seed: int) -> Path:
 class RunDirectory:
     """The directory of one run; made by `create` or `resume`, ended by `close` or as a context manager.
 
-    As a context manager it belongs to this process alone (except on Windows): while one process writes a run,
-    another would only harm it.
+    As a context manager it belongs to this process alone: while one process writes a run, another would only
+    harm it. (Not on Windows, nor on file systems that know no locks, as those of some clusters.)
 
     Attributes:
         path: where it is.
@@ -268,6 +272,9 @@ class RunDirectory:
             except BlockingIOError as error:
                 self._lock.close()
                 raise RunDirectoryError(f"the run in {self.path} is going on in another process") from error
+            except OSError as error:
+                if error.errno not in _WITHOUT_LOCKS:
+                    raise
 
     def __enter__(self) -> Self:
         self._take()
@@ -293,7 +300,7 @@ class RunDirectory:
 
 
 def is_going_on(run_directory: Path) -> bool:
-    """Whether a process holds the run; on Windows, which knows no such lock, always.
+    """Whether a process holds the run; always where there are no such locks, see `RunDirectory`.
 
     The lock is asked for, shared, and given back at once. A run that began in those microseconds would be
     refused, so this is not for asking all the time.
@@ -311,6 +318,8 @@ def is_going_on(run_directory: Path) -> bool:
     except BlockingIOError:
         return True
     except OSError as error:
+        if error.errno in _WITHOUT_LOCKS:
+            return True
         raise RunDirectoryError(f"{run_directory / LOCK} cannot be read: {error.strerror}") from error
     return False
 
