@@ -113,12 +113,13 @@ class Run(os.PathLike[str]):
 def train(*, progress: bool = False, **settings: Any) -> Run:
     """Search for the best workflow, training a policy for each one tried: `workflow-rl train`.
 
-    >>> import workflow_rl as wrl
-    >>> run = wrl.train(total_episodes=200, max_episodes_per_workflow=100, n_workers=2, run_dir="demo")
-    >>> run.summary["episodes"]
-    200
-    >>> len(run.updates())
-    2
+    Examples:
+        >>> import workflow_rl as wrl
+        >>> run = wrl.train(total_episodes=200, max_episodes_per_workflow=100, n_workers=2, run_dir="demo")
+        >>> run.summary["episodes"]
+        200
+        >>> len(run.updates())
+        2
 
     Args:
         progress: print what the command prints.
@@ -137,10 +138,11 @@ def train(*, progress: bool = False, **settings: Any) -> Run:
 def train_env(env: str, *, progress: bool = False, **settings: Any) -> Run:
     """Train a policy on one Gymnasium environment: `workflow-rl train-env`.
 
-    >>> import workflow_rl as wrl
-    >>> run = wrl.train_env("CartPole-v1", total_steps=2000, collector="sequential", run_dir="cartpole")
-    >>> run.summary["environment"]
-    'CartPole-v1'
+    Examples:
+        >>> import workflow_rl as wrl
+        >>> run = wrl.train_env("CartPole-v1", total_steps=2000, collector="sequential", run_dir="cartpole")
+        >>> run.summary["environment"]
+        'CartPole-v1'
 
     Args:
         env: a registered id, `module:id` or `module:Class`.
@@ -234,11 +236,12 @@ def evaluate(  # noqa: PLR0913  (the options of the command)
 ) -> Mapping[str, Any]:
     """Score a policy in fresh episodes: `workflow-rl evaluate`.
 
-    >>> import workflow_rl as wrl
-    >>> run = wrl.train_env("CartPole-v1", total_steps=2000, collector="sequential", run_dir="cartpole")
-    >>> scores = wrl.evaluate(run, episodes=10)
-    >>> scores["episodes"], scores["mean_return"] > 9
-    (10, True)
+    Examples:
+        >>> import workflow_rl as wrl
+        >>> run = wrl.train_env("CartPole-v1", total_steps=2000, collector="sequential", run_dir="cartpole")
+        >>> scores = wrl.evaluate(run, episodes=10)
+        >>> scores["episodes"], scores["mean_return"] > 9
+        (10, True)
 
     Args:
         path: a policy file, a run, whose best policy is taken, or the name of a policy of the package.
@@ -282,20 +285,21 @@ def load_policy(
 ) -> Policy:
     """Read a policy to act with.
 
-    >>> import gymnasium
-    >>> import workflow_rl as wrl
-    >>> run = wrl.train_env("CartPole-v1", total_steps=2000, collector="sequential", run_dir="cartpole")
-    >>> policy = wrl.load_policy(run)
-    >>> environment = gymnasium.make("CartPole-v1")
-    >>> observation, info = environment.reset(seed=0)
-    >>> action, _ = policy.predict(observation, deterministic=True)
-    >>> environment.action_space.contains(action)
-    True
-    >>> environments = gymnasium.make_vec("CartPole-v1", num_envs=3)
-    >>> observations, infos = environments.reset(seed=0)
-    >>> actions, _ = policy.predict(observations)
-    >>> actions.shape
-    (3,)
+    Examples:
+        >>> import gymnasium
+        >>> import workflow_rl as wrl
+        >>> run = wrl.train_env("CartPole-v1", total_steps=2000, collector="sequential", run_dir="cartpole")
+        >>> policy = wrl.load_policy(run)
+        >>> environment = gymnasium.make("CartPole-v1")
+        >>> observation, info = environment.reset(seed=0)
+        >>> action, _ = policy.predict(observation, deterministic=True)
+        >>> environment.action_space.contains(action)
+        True
+        >>> environments = gymnasium.make_vec("CartPole-v1", num_envs=3)
+        >>> observations, infos = environments.reset(seed=0)
+        >>> actions, _ = policy.predict(observations)
+        >>> actions.shape
+        (3,)
 
     Args:
         path: as in `evaluate`.
