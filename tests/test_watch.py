@@ -157,6 +157,14 @@ def test_a_run_that_has_yet_to_make_its_first_update(run: Path) -> None:
     )
 
 
+def test_a_complete_run_is_over_whoever_holds_its_directory(run: Path) -> None:
+    """For all that is known somebody always does, where there are no locks."""
+    console = Console(file=io.StringIO(), width=160)
+    with RunDirectory.resume(run):
+        assert is_going_on(run)
+        assert watch(run, once=False, console=console) == 0
+
+
 def test_files_that_are_being_written_are_read_up_to_there(run: Path) -> None:
     """Whatever the log has been cut to, whole rows are shown and nothing is refused."""
     (run / "summary.json").unlink()

@@ -2,7 +2,7 @@
 
 The run takes no notice. Its logs grow line by line and its other files are replaced whole, so whatever is
 read is a state that the run was in; a line that is just being written is left for the next look. A run is
-over when no process holds its directory any more, however it ended.
+over when it is complete, or when no process holds its directory any more.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rich.table import Table
 
 from workflow_rl.display import duration, figures_table, percent
 from workflow_rl.report.runs import Run, read_runs
-from workflow_rl.run_directory import CONFIG, is_going_on
+from workflow_rl.run_directory import CONFIG, SUMMARY, RunDirectory, is_going_on
 from workflow_rl.run_log import LearningRow, TrainingRow
 from workflow_rl.run_opening import kind_of_run
 from workflow_rl.settings import DefenderTrainSettings
@@ -61,11 +61,17 @@ def watch(path: Path, *, once: bool, console: Console) -> int:
 def _views(path: Path) -> Iterator[RenderableType]:
     """What there is to see at each look; the last one is of the run as it ended."""
     while True:
-        goes_on = is_going_on(path)  # asked first, so that what a run writes at its very end is seen
+        goes_on = not _is_over(path)  # asked first, so that what a run writes at its very end is seen
         yield _view(path, read_runs([path]), goes_on)
         if not goes_on:
             return
         time.sleep(_LOOK_SECONDS)
+
+
+def _is_over(path: Path) -> bool:
+    """Whether nothing more will come: the run is complete, or no process holds its directory."""
+    summary = RunDirectory(path).read_json(SUMMARY) or {}
+    return bool(summary.get("is_complete")) or not is_going_on(path)
 
 
 def _view(path: Path, runs: Sequence[Run], goes_on: bool) -> RenderableType:
