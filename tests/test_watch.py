@@ -24,7 +24,7 @@ from program import call
 from rich.console import Console
 
 from workflow_rl.compiled_rollout import compile_player
-from workflow_rl.run_directory import LOCK, is_going_on
+from workflow_rl.run_directory import LOCK, RunDirectory, is_going_on
 from workflow_rl.run_log import read_training_log
 from workflow_rl.watch import watch
 
