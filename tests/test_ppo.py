@@ -494,7 +494,7 @@ def test_the_critic_learns_the_return() -> None:
 
 def test_a_device_that_cannot_be_used_is_refused_in_one_line() -> None:
     assert torch_device("cpu") == torch.device("cpu")
-    for name in ("abacus", "cuda:99"):
+    for name in ("abacus", "cuda:99", "meta"):
         with pytest.raises(SettingError) as caught:
             torch_device(name)
         assert f"--device '{name}'" in str(caught.value)

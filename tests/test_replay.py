@@ -209,8 +209,9 @@ def test_a_policy_without_an_order_is_shown_too(tmp_path: Path) -> None:
     [
         (["--red-agent=GreenAgent"], "--red-agent must be one of B_lineAgent, RedMeanderAgent"),
         (["--seed=-1"], "--seed must be at least 0"),
-        (["--episode=-1"], "--episode must be at least 0, got -1"),
-        (["--max-steps=0"], "--max-steps must be at least 1, got 0"),
+        (["--episode=-1"], "--episode must be at least 0 and at most 4294967295, got -1"),
+        ([f"--episode={10**20}"], f"--episode must be at least 0 and at most 4294967295, got {10**20}"),
+        (["--max-steps=0"], "--max-steps must be at least 1 and at most 4294967295, got 0"),
         (["--simulator=minicage"], "minicage"),
         (["--output=nowhere/replay.html"], "--output nowhere/replay.html cannot be written"),
     ],

@@ -99,7 +99,7 @@ def torch_device(name: str) -> torch.device:
     """
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
+        torch.empty(1, device=device).cpu()  # nothing comes back from "meta"
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise SettingError(f"--device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
     return device

@@ -25,6 +25,9 @@ from workflow_rl.stored_policy import StoredPolicy, read_policy
 _USUAL_EPISODES = 100
 """Whose mean reward is named beside that of the episode shown: on the native simulator they take no time."""
 
+_MOST = 2**32 - 1
+"""Of episodes and of steps; an episode's number is hashed as 64 bits."""
+
 
 @dataclass(frozen=True)
 class ReplayPlan:
@@ -64,8 +67,8 @@ class ReplayPlan:
                 f"--red-agent must be one of {', '.join(RED_AGENT_CHOICES)}, got {self.red_agent}"
             )
         for name, value, least in (("episode", self.episode, 0), ("max-steps", self.max_steps, 1)):
-            if value < least:
-                raise SettingError(f"--{name} must be at least {least}, got {value}")
+            if not least <= value <= _MOST:
+                raise SettingError(f"--{name} must be at least {least} and at most {_MOST}, got {value}")
 
 
 def replay(path: Path, plan: ReplayPlan) -> int:
