@@ -132,4 +132,5 @@ def test_a_table_has_a_row_for_each_policy(capsys: pytest.CaptureFixture[str]) -
     assert len(shown) == 10
     assert str(BEST) in shown[0]
     assert "12" in shown[0].split()
+    assert all(figure in shown[0] for figure in ("-17.8", "-18.5 to -17.1", "99 %", "0.999", "20,000"))
     assert [line.split()[-2] for line in shown[:5]] == ["kept", *["missed"] * 3, "predicted"]
