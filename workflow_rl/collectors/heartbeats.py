@@ -13,6 +13,7 @@ share a beat, which says how many they are.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import struct
@@ -82,7 +83,8 @@ def read_beat(directory: Path, process: int) -> Beat | None:
 
 def forget_beat(directory: Path, process: int) -> None:
     """Delete what a worker that has ended left."""
-    _file(directory, process).unlink(missing_ok=True)
+    with contextlib.suppress(PermissionError):  # Windows keeps a file as long as the worker has it mapped
+        _file(directory, process).unlink(missing_ok=True)
 
 
 def _file(directory: Path, process: int) -> Path:
