@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The main job: searches for the best workflow against B_lineAgent, with 100 worker processes, 100,000 episodes
-# and 100 episodes per update unless flags say otherwise (--help lists them all).
+# The main job: searches for the best workflow against B_lineAgent, with 100 workers (threads, and no more than
+# there are cores, unless flags say otherwise), 100,000 episodes and 100 episodes per update. --help lists them.
 #
 #     bash run_executor_async_training.sh [flags]
 #
