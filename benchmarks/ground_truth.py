@@ -110,7 +110,14 @@ def fill(table: ScoreTable, trainings: Sequence[Training], processes: int, secon
 
 @click.command(help=__doc__)
 @click.option("--red-agent", multiple=True, type=click.Choice(RED_AGENT_CHOICES), default=MIXED_RED_AGENTS)
-@click.option("--order", multiple=True, type=click.Choice(ORDERS), default=ORDERS, help="[default: all]")
+@click.option(
+    "--order",
+    multiple=True,
+    type=click.Choice(ORDERS),
+    default=ORDERS,
+    metavar="TYPE,TYPE,TYPE,TYPE,TYPE",
+    help="[default: all]",
+)
 @click.option("--universal", is_flag=True, help="One policy for all orders.")
 @click.option("--milestone", multiple=True, type=click.IntRange(1), default=MILESTONES, show_default=True)
 @click.option("--alignment", type=click.Choice(list(SCHEMES)), default=AlignmentSettings().alignment)
