@@ -27,10 +27,11 @@ from scipy.stats import t
 from workflow_rl.bench import report
 from workflow_rl.bench.learning import Found, search_orders
 from workflow_rl.bench.runs import Runs, parse_settings, runs_option
-from workflow_rl.cage2.scenario import MIXED_RED_AGENTS
+from workflow_rl.cage2.scenario import MIXED_RED_AGENTS, RED_AGENT_CHOICES, RED_MIXTURE
 
 DEFAULT = "gp-ucb:3"
 STRATEGIES = (DEFAULT, "random:3", "gp-ucb:0", "random:0", "round-robin:0")
+ATTACKERS = (*MIXED_RED_AGENTS, RED_MIXTURE)
 QUICK_SIZE = {
     "total_episodes": 24,
     "max_episodes_per_workflow": 8,
@@ -131,7 +132,7 @@ def compare(contests: Sequence[Contest], runs: Runs, fresh_episodes: int, proces
     show_default=True,
     metavar="name[:halvings]",
 )
-@click.option("--red-agent", multiple=True, type=click.Choice(MIXED_RED_AGENTS), default=MIXED_RED_AGENTS)
+@click.option("--red-agent", multiple=True, type=click.Choice(RED_AGENT_CHOICES), default=ATTACKERS)
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", help="A setting of every search.")
 @click.option(
