@@ -367,6 +367,12 @@ def test_a_universal_run_trains_one_policy_and_evaluates_every_order(universal: 
     assert (metadata["workflow"], metadata["mask"]) == ("all", "reachable")
 
 
+def test_orders_that_no_rule_tells_apart_share_the_episodes_of_a_universal_run(tmp_path: Path) -> None:
+    run(tmp_path / "run", **{**UNIVERSAL, "alignment": "violation"})
+    ranking = read_ranking(tmp_path / "run")
+    assert [row.episodes for row in ranking] == [40] * 6
+
+
 @pytest.mark.parametrize("collection", COLLECTIONS.values(), ids=COLLECTIONS)
 def test_workers_change_nothing_in_a_universal_masked_run(
     tmp_path: Path, universal: Path, collection: dict[str, Any]

@@ -253,7 +253,17 @@ def test_policies_are_marked_where_their_training_had_got_to(trained: Path) -> N
 def test_a_search_that_kept_to_nothing_has_no_regret_to_show(trained: Path) -> None:
     (run,) = read_runs([trained])
     missed = replace(run, search=tuple(replace(row, met_threshold=False) for row in run.search))
-    assert "regret-searched" not in content(page("Report", list(sections([missed]))))
+    charts = content(page("Report", list(sections([missed]))))
+    assert "regret-searched" not in charts
+    assert len(charts["search-searched"]["layer"]) == 2, "no line of the best so far, which browsers warn of"
+
+
+def test_a_policy_that_no_order_binds_is_judged_by_one(trained: Path) -> None:
+    (run,) = read_runs([trained])
+    unbound = replace(run, settings={**run.settings, "alignment": "none"})
+    best = run.summary["best_workflow"].replace(",", ",<wbr>")
+    assert f"<td>{best}</td>" in page("Report", list(sections([run])))
+    assert f"<td>none; judged by {best}</td>" in page("Report", list(sections([unbound])))
 
 
 def mean_with_user_first(run: Run) -> float:

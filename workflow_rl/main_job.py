@@ -492,7 +492,10 @@ class MainJob:
         if not search.results:
             return []
         draws = generator(self._settings.run.seed, Stream.RANKING)
-        return rank_orders(search.results, search.belief(), self._classes, draws)
+        ranking = rank_orders(search.results, search.belief(), self._classes, draws)
+        if self._settings.search.universal:  # whose one training is that of every order
+            return [replace(order, episodes=search.results[0].episodes) for order in ranking]
+        return ranking
 
     def _row(self, order: RankedOrder) -> RankingRow:
         training = order.training

@@ -85,13 +85,11 @@ def _search_course(run: Run) -> Chart:
         shape=status_shape("kept", "missed"),
         tooltip=["trial:Q", "order:N", altair.Tooltip("mean:Q", format=".1f"), "status:N"],
     )
-    course = [asdict(point) for point in progress(run.search, run.ranking) if point.best is not None]
-    best = (
-        altair.Chart(data(course))
-        .mark_line(interpolate="step-after", color=BLUE, strokeWidth=2)
-        .encode(x="trial:Q", y="best:Q")
-    )
-    return finished(altair.LayerChart(layer=[interval, marks, best]))
+    layers = [interval, marks]
+    if course := [asdict(point) for point in progress(run.search, run.ranking) if point.best is not None]:
+        line = altair.Chart(data(course)).mark_line(interpolate="step-after", color=BLUE, strokeWidth=2)
+        layers.append(line.encode(x="trial:Q", y="best:Q"))
+    return finished(altair.LayerChart(layer=layers))
 
 
 def _trial_axis(run: Run) -> altair.X:

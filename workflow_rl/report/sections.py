@@ -96,13 +96,20 @@ def _facts(run: Run) -> dict[str, Any]:
         "training episodes": f"{run.num_episodes:,}",
         "wall time": _quantity(summary.get("wall_seconds"), "s"),
         "warm throughput": _quantity(summary.get("warm_episodes_per_second"), "episodes/s"),
-        "best order": summary.get("best_workflow"),
+        "best order": _best_order(run),
         "evaluated reward, 95 %": _evaluated_reward(summary),
         "policy keeps to": _kept_orders(run),
         "compliance": _share(summary.get("best_compliance")),
         "compliance as blue sees it": _share(summary.get("best_observed_compliance")),
         "retries": summary.get("retries"),
     }
+
+
+def _best_order(run: Run) -> str | None:
+    """Without one that binds the policy, the one that it is judged by all the same."""
+    order = run.summary.get("best_workflow")
+    is_unbound = order is not None and run.settings.get("alignment") == "none"
+    return f"none; judged by {order}" if is_unbound else order
 
 
 def _kept_orders(run: Run) -> str | None:
