@@ -303,7 +303,11 @@ class PPOSettings(_Group):
     drop_unused_inputs: bool = _setting(
         False, "Leave out of an update the inputs that are zero throughout the batch: quicker with memories."
     )
-    device: str = _setting("cpu", "Where the learner computes: cpu, cuda, cuda:1, mps ...")
+    device: str = _setting(
+        "cpu",
+        "Where the learner computes: cpu, cuda, cuda:1, mps ... On cpu the same seed gives the same weights to "
+        "the last bit; others add numbers up in no fixed order.",
+    )
     learner_threads: int = _setting(
         1, "Threads of the learner; its last bits depend on it, so it does not follow the machine.", minimum=1
     )
