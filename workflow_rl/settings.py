@@ -305,8 +305,8 @@ class PPOSettings(_Group):
     )
     device: str = _setting(
         "cpu",
-        "Where the learner computes: cpu, cuda, cuda:1, mps ... On cpu the same seed gives the same weights to "
-        "the last bit; others add numbers up in no fixed order.",
+        "Where the learner computes: cpu, cuda, cuda:1, mps ... On cpu the same seed gives the same weights "
+        "to the last bit; others add numbers up in no fixed order.",
     )
     learner_threads: int = _setting(
         1, "Threads of the learner; its last bits depend on it, so it does not follow the machine.", minimum=1
