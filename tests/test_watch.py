@@ -227,8 +227,10 @@ def test_bad_input_is_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("empty").mkdir()
+    Path("file").touch()
     (run / "search_log.csv").write_text("nonsense\n")
-    for path, complaint in (("nowhere", "no directory"), ("empty", "no run"), ("run", "search_log.csv")):
+    wrong = {"nowhere": "no directory", "file": "no directory", "empty": "no run", "run": "search_log.csv"}
+    for path, complaint in wrong.items():
         capsys.readouterr()
         assert call("watch", path) == 2
         (line,) = capsys.readouterr().err.splitlines()

@@ -127,7 +127,7 @@ class RunDirectory:
         path = self.path / name
         try:
             return json.loads(path.read_bytes())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError) as error:
             raise RunDirectoryError(f"{path} cannot be read: {error}") from error
@@ -313,7 +313,7 @@ def is_going_on(run_directory: Path) -> bool:
     try:
         with (run_directory / LOCK).open() as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     except BlockingIOError:
         return True
