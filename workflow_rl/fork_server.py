@@ -17,6 +17,7 @@ from multiprocessing import forkserver, spawn
 from multiprocessing.context import BaseContext
 from pathlib import Path
 
+from workflow_rl.errors import SettingError
 from workflow_rl.open_files import raise_open_files_limit
 
 if sys.platform != "win32":
@@ -47,6 +48,19 @@ def worker_context(preload: Sequence[str]) -> BaseContext:
     with _environment_of_workers(), _interrupts_held():
         forkserver.ensure_running()  # inherits both now, and the workers from it
     return context
+
+
+def refuse_imported_script() -> None:
+    """Keep a script from beginning anew in each of its workers, which import it.
+
+    Raises:
+        SettingError: this process is one of them, or the fork server, and is importing the script.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise SettingError(
+            "worker processes import the script that they work for, so what it does belongs under "
+            "if __name__ == '__main__':"
+        )
 
 
 @contextlib.contextmanager

@@ -25,6 +25,7 @@ from rich.console import Console
 from workflow_rl import commands, evaluation_job
 from workflow_rl.cores import usable_cores
 from workflow_rl.errors import RunDirectoryError, SettingError, WorkflowRLError
+from workflow_rl.fork_server import refuse_imported_script
 from workflow_rl.loaded_policy import Policy
 from workflow_rl.run_directory import ANSWER, SUMMARY, RunDirectory, default_run_directory
 from workflow_rl.run_log import (
@@ -212,6 +213,7 @@ def resume(path: StrPath, *, progress: bool = False, **changes: Any) -> Run:
         WorkflowRLError: as `train`.
         KeyboardInterrupt: as `train`.
     """
+    refuse_imported_script()
     launched, run = time.monotonic(), Run(path)
     kind = kind_of_run(run.path)
     if fixed := sorted(set(changes) - kind.neutral_names()):
@@ -262,6 +264,7 @@ def evaluate(  # noqa: PLR0913  (the options of the command)
     Raises:
         WorkflowRLError: as `train`.
     """
+    refuse_imported_script()
     plan = evaluation_job.EvaluationPlan(
         episodes=episodes,
         seed=seed,
@@ -317,6 +320,7 @@ def load_policy(
 
 def _start(kind: type[CommandSettings], values: Mapping[str, Any], progress: bool) -> Run:
     """Run a command in a directory whose name is known before."""
+    refuse_imported_script()
     launched = time.monotonic()
     settings = kind.from_flat(values)
     run = Run(settings.run.run_dir or default_run_directory(settings.run.seed))

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = """
 import os
 from pathlib import Path
@@ -21,6 +23,11 @@ from workflow_rl.cli import main
 """
 GUARDED = 'if __name__ == "__main__":\n    main()\n'
 UNGUARDED = "main()\n"
+AS_A_LIBRARY = """
+import workflow_rl
+
+workflow_rl.train_env("InScript-v0", n_workers=3, total_steps=200, run_dir="run")
+"""
 ARGUMENTS = [
     "train-env",
     "--env",
@@ -53,7 +60,9 @@ def test_a_script_is_imported_once_for_all_workers(tmp_path: Path) -> None:
     assert len((tmp_path / "imports").read_text().split()) == 2  # by itself and by the fork server
 
 
-def test_a_script_without_a_guard_ends_with_an_error(tmp_path: Path) -> None:
-    run = run_script(tmp_path, UNGUARDED)
+@pytest.mark.parametrize("ending", [UNGUARDED, AS_A_LIBRARY])
+def test_a_script_without_a_guard_ends_with_an_error(tmp_path: Path, ending: str) -> None:
+    run = run_script(tmp_path, ending)
     assert run.returncode != 0
     assert "if __name__ == '__main__'" in run.stderr
+    assert "already holds a run" not in run.stderr, "it has begun anew in a worker"

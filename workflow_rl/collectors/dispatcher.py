@@ -46,6 +46,8 @@ _MAX_USELESS_POOLS = 3
 """Pools in a row that break before they have played anything, with no ticket to blame: it is not the episodes
 that kill the workers then, and a fourth pool would not fare better."""
 
+_USELESS = "workers die before they play anything; what they wrote to stderr says why"
+
 _CHECKS_PER_TIMEOUT = 10
 _CHECK_SECONDS = 1.0
 """Between two looks at the workers, if no limit for episodes asks for more."""
@@ -165,7 +167,7 @@ class Dispatcher:
         self._useless_pools += is_useless
         is_hopeless = self._useless_pools > _MAX_USELESS_POOLS * len(self._pools)
         if broke.error is not None or is_hopeless:
-            error = broke.error or CollectorError("workers die before they play anything")
+            error = broke.error or CollectorError(_USELESS)
             self._give_up(self._waiting, error)
             self._waiting.clear()
 
