@@ -87,10 +87,11 @@ def test_a_worker_killed_in_the_middle_of_an_episode(collector: ExecutorCollecto
 
 def test_a_worker_killed_by_a_signal_without_a_name(collector: ExecutorCollector) -> None:
     victim, *_ = workers_of(collector)
-    collector.submit(tickets(range(6), batch=0, environment=UNHURRIED))
-    time.sleep(0.1)
+    asked = tickets(range(2), environment=specification("Uneven", longest=1, step_seconds=1.0))
+    collector.submit(asked)
+    time.sleep(0.3)
     os.kill(victim, signal.SIGRTMIN + 6)
-    assert_all_played(collector, 0, range(6))
+    assert_same(collector.collect(0), played_alone(asked))
     (blamed,) = [retry for retry in collector.retried if retry.failures > 0]
     assert blamed.detail == f"its worker was killed by signal {signal.SIGRTMIN + 6}"
 
